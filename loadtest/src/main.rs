@@ -1,0 +1,2 @@
+//! Measures an MQTT broker.
+fn main() {}
