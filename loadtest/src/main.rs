@@ -1,2 +1,2 @@
-//! Measures an MQTT broker.
+//! The load tool.
 fn main() {}

@@ -1,0 +1,1 @@
+//! Rules, groups and desk topics.
