@@ -1,0 +1,190 @@
+//! The table of all metrics: field, name, help. A metric cannot exist without its line here, and its line makes
+//! the plain field a shard counts in, the held handles it is published through, and the HELP text of the page.
+
+use super::label::{
+    CloseReason, DeskOutcome, DropReason, Packet, PublishRefusal, Qos, RefuseReason, RetainedChange,
+    SubscribeRefusal, Tally, Version,
+};
+use super::series::{Counted, Measured, Page};
+
+macro_rules! counters {
+    ($($field:ident: $kind:ty, $name:literal, $help:literal;)*) => {
+        /// What one shard has counted since it started. Plain fields: the shard owns it and adds without atomics;
+        /// [`super::Handles::publish`] carries it to the page.
+        #[derive(Clone, Debug, Default)]
+        pub struct Counters { $(#[doc = $help] pub $field: $kind,)* }
+
+        impl Counters {
+            /// Adds another shard's counts.
+            pub fn merge(&mut self, other: &Self) {
+                $(Counted::merge(&mut self.$field, &other.$field);)*
+            }
+        }
+
+        /// The held handles of [`Counters`].
+        pub(super) struct CounterHandles { $($field: <$kind as Counted>::Held,)* }
+
+        impl CounterHandles {
+            pub(super) fn new(page: &Page<'_>) -> Self {
+                Self { $($field: <$kind as Counted>::register(page, $name),)* }
+            }
+
+            pub(super) fn publish(&self, counters: &Counters) {
+                $(counters.$field.publish(&self.$field);)*
+            }
+        }
+
+        /// Name and help of each counter.
+        pub(super) const COUNTERS: &[(&str, &str)] = &[$(($name, $help),)*];
+    };
+}
+
+macro_rules! gauges {
+    ($($field:ident: $kind:ty, $name:literal, $help:literal;)*) => {
+        /// What one shard holds at this moment.
+        #[derive(Clone, Debug, Default)]
+        pub struct Gauges { $(#[doc = $help] pub $field: $kind,)* }
+
+        impl Gauges {
+            /// Adds another shard's; of times it keeps the longest.
+            pub fn merge(&mut self, other: &Self) {
+                $(Measured::merge(&mut self.$field, other.$field);)*
+            }
+        }
+
+        /// The held handles of [`Gauges`].
+        pub(super) struct GaugeHandles { $($field: ::metrics::Gauge,)* }
+
+        impl GaugeHandles {
+            pub(super) fn new(page: &Page<'_>) -> Self {
+                Self { $($field: page.gauge($name),)* }
+            }
+
+            pub(super) fn publish(&self, gauges: &Gauges) {
+                $(self.$field.set(gauges.$field.value());)*
+            }
+        }
+
+        /// Name and help of each gauge.
+        pub(super) const GAUGES: &[(&str, &str)] = &[$(($name, $help),)*];
+    };
+}
+
+counters! {
+    // Connections
+    connections_accepted: u64, "switchboard_connections_accepted_total",
+        "Network connections accepted.";
+    accept_failures: u64, "switchboard_accept_failures_total",
+        "Calls to accept that failed, for want of file descriptors for example.";
+    connections_closed: Tally<CloseReason>, "switchboard_connections_closed_total",
+        "Network connections that ended, by reason.";
+    connects_accepted: Tally<Version>, "switchboard_connects_accepted_total",
+        "CONNECT packets answered with success, by protocol version.";
+    connects_refused: Tally<RefuseReason>, "switchboard_connects_refused_total",
+        "CONNECT packets refused, by reason.";
+    handovers: u64, "switchboard_handovers_total",
+        "Connections handed to the shard that is the home of their client id.";
+    takeovers: u64, "switchboard_takeovers_total",
+        "Connections ended because their client id connected again.";
+    sessions_resumed: u64, "switchboard_sessions_resumed_total",
+        "Connections that found their session present.";
+    sessions_expired: u64, "switchboard_sessions_expired_total",
+        "Sessions removed because their expiry interval passed.";
+    wills_published: u64, "switchboard_wills_published_total",
+        "Will messages published.";
+
+    // Bytes, packets, messages
+    bytes_received: u64, "switchboard_received_bytes_total",
+        "Bytes read from clients.";
+    bytes_sent: u64, "switchboard_sent_bytes_total",
+        "Bytes written to clients.";
+    packets_received: Tally<Packet>, "switchboard_packets_received_total",
+        "MQTT packets received, by type.";
+    packets_sent: Tally<Packet>, "switchboard_packets_sent_total",
+        "MQTT packets sent, by type.";
+    messages_received: Tally<Qos>, "switchboard_messages_received_total",
+        "Application messages received from clients, by quality of service.";
+    messages_sent: Tally<Qos>, "switchboard_messages_sent_total",
+        "Application messages sent to clients, by quality of service, redeliveries included.";
+    payload_bytes_received: u64, "switchboard_payload_received_bytes_total",
+        "Payload bytes of the application messages received.";
+    payload_bytes_sent: u64, "switchboard_payload_sent_bytes_total",
+        "Payload bytes of the application messages sent.";
+    messages_redelivered: u64, "switchboard_messages_redelivered_total",
+        "Application messages sent again after a session was resumed.";
+    messages_unmatched: u64, "switchboard_messages_unmatched_total",
+        "Application messages that no subscription of this shard or another matched.";
+    messages_dropped: Tally<DropReason>, "switchboard_messages_dropped_total",
+        "Deliveries given up, one for each receiver, by reason.";
+    publishes_refused: Tally<PublishRefusal>, "switchboard_publishes_refused_total",
+        "PUBLISH packets refused, by reason.";
+
+    // Subscriptions and retained messages
+    subscriptions_granted: u64, "switchboard_subscriptions_granted_total",
+        "Topic filters granted, replacements included.";
+    subscriptions_refused: Tally<SubscribeRefusal>, "switchboard_subscriptions_refused_total",
+        "Topic filters refused, by reason.";
+    retained_changes: Tally<RetainedChange>, "switchboard_retained_changes_total",
+        "Changes of retained topics, by kind.";
+    retained_replayed: u64, "switchboard_retained_replayed_total",
+        "Retained messages sent because of a new subscription.";
+    shared_redispatched: u64, "switchboard_shared_redispatched_total",
+        "Messages of shared groups given to another member because theirs was lost.";
+
+    // The loop
+    turns: u64, "switchboard_turns_total",
+        "Turns of the shard's loop.";
+    reads_paused: u64, "switchboard_reads_paused_total",
+        "Times a connection was not read for a while, because what it feeds was full.";
+    mailbox_batches_sent: u64, "switchboard_mailbox_batches_sent_total",
+        "Batches handed to other shards.";
+    mailbox_messages_sent: u64, "switchboard_mailbox_messages_sent_total",
+        "Messages in the batches handed to other shards.";
+    mailbox_congested: u64, "switchboard_mailbox_congested_total",
+        "Times another shard's mailbox was full.";
+
+    // The desk
+    desk_messages: Tally<DeskOutcome>, "switchboard_desk_messages_total",
+        "Customers' messages that came to the desk, by outcome.";
+    desk_rule_errors: u64, "switchboard_desk_rule_errors_total",
+        "Conditions of routing rules that could not be evaluated.";
+    desk_context_invalid: u64, "switchboard_desk_context_invalid_total",
+        "Customer contexts that were not a JSON object.";
+}
+
+gauges! {
+    connections: u64, "switchboard_connections",
+        "Open network connections.";
+    clients_connected: u64, "switchboard_clients_connected",
+        "Clients with a connection whose CONNECT was accepted.";
+    sessions: u64, "switchboard_sessions",
+        "Sessions, connected or not.";
+    subscriptions: u64, "switchboard_subscriptions",
+        "Subscriptions, shared ones included.";
+    shared_subscriptions: u64, "switchboard_shared_subscriptions",
+        "Memberships of shared groups.";
+    retained_messages: u64, "switchboard_retained_messages",
+        "Retained messages.";
+    retained_bytes: u64, "switchboard_retained_bytes",
+        "Topic and payload bytes of the retained messages.";
+    queued_messages: u64, "switchboard_queued_messages",
+        "Messages that wait in sessions and in backlogs of shared groups.";
+    queued_bytes: u64, "switchboard_queued_bytes",
+        "Topic and payload bytes of the messages that wait.";
+    inflight_messages: u64, "switchboard_inflight_messages",
+        "Messages sent with QoS 1 or 2 whose acknowledgement is due.";
+    output_bytes: u64, "switchboard_output_bytes",
+        "Bytes that wait in output buffers for sockets to take them.";
+    mailbox_messages: u64, "switchboard_mailbox_messages",
+        "Messages that wait in this shard's mailboxes.";
+    loop_drift_seconds: f64, "switchboard_loop_drift_seconds",
+        "How much later than due the loop's last tick came.";
+}
+
+/// Name and help of each histogram; its handle is a field of [`super::Handles`].
+pub(super) const HISTOGRAMS: &[(&str, &str)] = &[
+    (TICK_DELAY, "How much later than due the ticks of the loop came."),
+    (LONGEST_TURN, "The longest turn of the loop between two ticks."),
+];
+pub(super) const TICK_DELAY: &str = "switchboard_tick_delay_seconds";
+pub(super) const LONGEST_TURN: &str = "switchboard_longest_turn_seconds";
