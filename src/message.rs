@@ -1,0 +1,239 @@
+//! The Application Message: borrowed while it passes through, owned where it must wait.
+//!
+//! Owns nothing but bytes. A message is copied out of the read buffer at most once per shard, and only if a receiver
+//! has to be able to get it again (QoS > 0), it is retained, or it changes threads in one piece.
+
+use std::sync::Arc;
+
+use crate::protocol::QoS;
+
+/// A moment in milliseconds on the monotonic clock of this process, as handed in by the driver.
+pub type Millis = u64;
+
+/// The deadline of a message without a Message Expiry Interval.
+pub const NEVER: Millis = Millis::MAX;
+
+/// No session of this shard: the message came from elsewhere, so No Local cannot apply.
+pub const ELSEWHERE: u32 = u32::MAX;
+
+/// A message on its way through the shard, borrowed from the read buffer, a mailbox or a [`Message`].
+#[derive(Clone, Copy, Debug)]
+pub struct MessageRef<'a> {
+    /// Topic Name, with any Topic Alias resolved.
+    pub topic: &'a str,
+    /// Application data.
+    pub payload: &'a [u8],
+    /// Encoded MQTT 5 properties to hand on unaltered [MQTT-3.3.2-17] and others; no alias, expiry, subscription id.
+    pub properties: &'a [u8],
+    /// When it expires, [`NEVER`] if it does not.
+    pub expires_at: Millis,
+    /// Slab key of the publishing session if it is on this shard, else [`ELSEWHERE`].
+    pub from: u32,
+    /// QoS it was published with.
+    pub qos: QoS,
+    /// RETAIN as published.
+    pub retain: bool,
+}
+
+impl MessageRef<'_> {
+    /// Copies the message so that it can wait.
+    pub fn to_message(&self) -> Arc<Message> {
+        let mut bytes = Vec::with_capacity(self.topic.len() + self.properties.len() + self.payload.len());
+        bytes.extend_from_slice(self.topic.as_bytes());
+        bytes.extend_from_slice(self.properties);
+        bytes.extend_from_slice(self.payload);
+        Arc::new(Message {
+            bytes: bytes.into_boxed_slice(),
+            expires_at: self.expires_at,
+            from: self.from,
+            properties_len: self.properties.len() as u32,
+            topic_len: self.topic.len() as u16,
+            qos: self.qos,
+            retain: self.retain,
+        })
+    }
+
+    /// Bytes that the message carries: topic, properties and payload.
+    pub fn weight(&self) -> usize {
+        self.topic.len() + self.properties.len() + self.payload.len()
+    }
+
+    /// Seconds left for a receiver, `None` if it does not expire [MQTT-3.3.2-6].
+    pub fn remaining_expiry(&self, now: Millis) -> Option<u32> {
+        (self.expires_at != NEVER)
+            .then(|| u32::try_from(self.expires_at.saturating_sub(now).div_ceil(1000)).unwrap_or(u32::MAX))
+    }
+}
+
+/// A message that waits: retained, queued or in flight. Shared by all who wait for it.
+pub struct Message {
+    /// Topic, properties, payload, one behind the other: one allocation.
+    bytes: Box<[u8]>,
+    expires_at: Millis,
+    from: u32,
+    properties_len: u32,
+    topic_len: u16,
+    qos: QoS,
+    retain: bool,
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.view().fmt(f)
+    }
+}
+
+impl Message {
+    /// The message as a borrowed view.
+    #[inline]
+    pub fn view(&self) -> MessageRef<'_> {
+        let (topic, rest) = self.bytes.split_at(self.topic_len as usize);
+        let (properties, payload) = rest.split_at(self.properties_len as usize);
+        MessageRef {
+            topic: std::str::from_utf8(topic).unwrap_or_default(),
+            payload,
+            properties,
+            expires_at: self.expires_at,
+            from: self.from,
+            qos: self.qos,
+            retain: self.retain,
+        }
+    }
+
+    /// Application data, without looking at the topic.
+    #[inline]
+    pub fn payload(&self) -> &[u8] {
+        self.bytes.get(self.topic_len as usize + self.properties_len as usize..).unwrap_or_default()
+    }
+
+    /// Bytes that the message carries: topic, properties and payload.
+    #[inline]
+    pub fn weight(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether its Message Expiry Interval has passed.
+    #[inline]
+    pub fn expired(&self, now: Millis) -> bool {
+        self.expires_at <= now
+    }
+}
+
+/// Subscription Identifiers to send with one delivery [MQTT-3.3.4-3] [MQTT-3.3.4-4].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SubscriptionIds {
+    /// No matching subscription had one.
+    #[default]
+    None,
+    /// One did: nearly always.
+    One(u32),
+    /// Several overlapping subscriptions did.
+    Many(Box<[u32]>),
+}
+
+impl SubscriptionIds {
+    /// Adds one identifier; `None` changes nothing.
+    pub fn push(&mut self, id: Option<u32>) {
+        let Some(id) = id else { return };
+        *self = match std::mem::take(self) {
+            Self::None => Self::One(id),
+            Self::One(first) => Self::Many(Box::new([first, id])),
+            Self::Many(ids) => {
+                let mut ids = ids.into_vec();
+                ids.push(id);
+                Self::Many(ids.into_boxed_slice())
+            }
+        };
+    }
+
+    /// The identifiers in the order they were added.
+    pub fn as_slice(&self) -> &[u32] {
+        match self {
+            Self::None => &[],
+            Self::One(id) => std::slice::from_ref(id),
+            Self::Many(ids) => ids,
+        }
+    }
+}
+
+/// The shared subscription group through which a delivery came, so that it can go back there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Via {
+    /// Shard where the group lives.
+    pub home: u16,
+    /// Its slab key there.
+    pub group: u32,
+    /// The member's slot in the group.
+    pub member: u32,
+    /// Which stay of the member this delivery was for.
+    pub stay: u32,
+}
+
+/// A message owed to one session at QoS > 0.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The message, shared with whoever else waits for it.
+    pub message: Arc<Message>,
+    /// Subscription Identifiers to send.
+    pub ids: SubscriptionIds,
+    /// The group it came through, if any.
+    pub via: Option<Via>,
+    /// QoS of the delivery, after the subscription's maximum.
+    pub qos: QoS,
+    /// RETAIN as this receiver shall see it.
+    pub retain: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copied_message_shows_what_was_borrowed() {
+        let view = MessageRef {
+            topic: "客服/1",
+            payload: b"hello",
+            properties: b"\x01\x01",
+            expires_at: 5_000,
+            from: 7,
+            qos: QoS::AtLeastOnce,
+            retain: true,
+        };
+        let owned = view.to_message();
+        let seen = owned.view();
+        assert_eq!(
+            (seen.topic, seen.payload, seen.properties, seen.expires_at, seen.from, seen.qos, seen.retain),
+            (view.topic, view.payload, view.properties, 5_000, 7, QoS::AtLeastOnce, true)
+        );
+        assert_eq!(owned.payload(), b"hello");
+        assert_eq!(owned.weight(), view.weight());
+    }
+
+    #[test]
+    fn remaining_expiry_is_rounded_up_so_that_a_live_message_never_says_zero() {
+        let mut view = MessageRef {
+            topic: "t",
+            payload: b"",
+            properties: b"",
+            expires_at: NEVER,
+            from: ELSEWHERE,
+            qos: QoS::AtMostOnce,
+            retain: false,
+        };
+        assert_eq!(view.remaining_expiry(1), None);
+        view.expires_at = 10_000;
+        assert_eq!(view.remaining_expiry(1), Some(10));
+        assert_eq!(view.remaining_expiry(9_999), Some(1));
+        assert!(!view.to_message().expired(9_999));
+        assert!(view.to_message().expired(10_000));
+    }
+
+    #[test]
+    fn subscription_ids_keep_their_order() {
+        let mut ids = SubscriptionIds::default();
+        for id in [None, Some(3), Some(1), None, Some(2)] {
+            ids.push(id);
+        }
+        assert_eq!(ids.as_slice(), [3, 1, 2]);
+    }
+}

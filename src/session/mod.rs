@@ -1,0 +1,202 @@
+//! What one client may do and is owed.
+//!
+//! [`Session`] is what survives a lost connection, [`Connection`] what dies with it [MQTT-3.1.2-23]. Both are plain
+//! state: no socket, clock or log; the shard composes them.
+
+mod connection;
+mod outbox;
+
+use std::sync::Arc;
+
+pub use connection::{Aliases, Connection, NO_SESSION, Phase, Rare};
+pub use outbox::{Acknowledged, Outbox, Stage};
+
+use crate::message::{Message, Millis, NEVER};
+use crate::protocol::PacketId;
+
+/// No connection: the session is offline.
+pub const OFFLINE: u32 = u32::MAX;
+
+/// A Session Expiry Interval that never ends [MQTT-3.1.2.11.2].
+pub const EXPIRES_NEVER: u32 = u32::MAX;
+
+/// The state of one client that outlives its connections.
+#[derive(Debug)]
+pub struct Session {
+    /// Client Identifier.
+    pub client_id: Arc<str>,
+    /// Topic Filters subscribed to, `$share` ones with their prefix. Options stand in the index.
+    pub filters: Vec<Arc<str>>,
+    /// When an offline session ends; [`NEVER`] while it is connected or if it never does.
+    pub ends_at: Millis,
+    /// What is owed at QoS > 0; present only while something is.
+    pub outbox: Option<Box<Outbox>>,
+    /// Packet ids received at QoS 2 and not yet released [MQTT-4.3.3-10].
+    pub received: Option<Box<Received>>,
+    /// The will, while one is set [MQTT-3.1.2-7].
+    pub will: Option<Box<WillState>>,
+    /// Memberships in shared groups.
+    pub memberships: Option<Box<Vec<Membership>>>,
+    /// Retained messages still to be shown to new subscriptions.
+    pub replay: Option<Box<Replay>>,
+    /// Slab key of the connection, or [`OFFLINE`].
+    pub connection: u32,
+    /// Session Expiry Interval in seconds.
+    pub expiry: u32,
+    /// Tells sessions apart that had the same slab key one after the other.
+    pub generation: u32,
+    /// The timer that counts for this session; older ones are ignored when they fire.
+    pub timer: u32,
+    /// Outgoing packet id to go on from while there is no outbox.
+    pub next_packet_id: u16,
+}
+
+impl Session {
+    /// A new session without subscriptions.
+    pub fn new(client_id: Arc<str>, generation: u32) -> Self {
+        Self {
+            client_id,
+            filters: Vec::new(),
+            ends_at: NEVER,
+            outbox: None,
+            received: None,
+            will: None,
+            memberships: None,
+            replay: None,
+            connection: OFFLINE,
+            expiry: 0,
+            generation,
+            timer: 0,
+            next_packet_id: 1,
+        }
+    }
+
+    /// Whether messages are kept for it while it is away.
+    pub fn persistent(&self) -> bool {
+        self.expiry > 0
+    }
+
+    /// Deliveries in flight and waiting.
+    pub fn owed(&self) -> (usize, usize) {
+        self.outbox.as_ref().map_or((0, 0), |o| (usize::from(o.in_flight()), o.waiting()))
+    }
+}
+
+/// A will and, once the connection is gone, when it is due.
+#[derive(Debug)]
+pub struct WillState {
+    /// The message as it will be published. Its expiry counts from then on [MQTT-3.1.3.2.4].
+    pub message: Arc<Message>,
+    /// Will Delay Interval in seconds.
+    pub delay: u32,
+    /// Message Expiry Interval in seconds, if it has one.
+    pub expiry: Option<u32>,
+    /// When it is to be published, [`NEVER`] while the client is connected.
+    pub due: Millis,
+}
+
+/// A stay in a shared subscription's group.
+#[derive(Debug)]
+pub struct Membership {
+    /// The subscription's text, `$share/…`.
+    pub filter: Arc<str>,
+    /// Tells this stay apart from earlier ones, so that late deliveries are recognised.
+    pub stay: u32,
+    /// Deliveries that have arrived from the group during this stay.
+    pub arrived: u64,
+    /// Whether the group knows the member as being there.
+    pub present: bool,
+    /// Options of the subscription, to join again with.
+    pub options: crate::topic::SubscriptionOptions,
+}
+
+/// A walk over the retained messages for one new subscription after the other.
+#[derive(Debug, Default)]
+pub struct Replay {
+    /// Filters still to be walked, the front one under way.
+    pub filters: std::collections::VecDeque<ReplayFilter>,
+    /// Topics that came live meanwhile: what a page says of them is old.
+    pub seen: hashbrown::HashSet<Arc<str>, ahash::RandomState>,
+    /// Told to the shards that are asked and given back by them: an answer to an older question is dropped.
+    pub number: u32,
+    /// Whether a page was asked for and has not come.
+    pub asked: bool,
+}
+
+/// One subscription's replay.
+#[derive(Debug)]
+pub struct ReplayFilter {
+    /// The filter, without `$share` (shared subscriptions get no retained messages).
+    pub filter: Arc<str>,
+    /// The subscription's options.
+    pub options: crate::topic::SubscriptionOptions,
+    /// The shard being asked.
+    pub shard: u16,
+    /// Where that shard goes on.
+    pub after: Option<Arc<str>>,
+    /// Messages that have come and wait for room.
+    pub page: std::collections::VecDeque<Arc<Message>>,
+}
+
+/// Packet ids of QoS 2 messages that were taken and are not yet released.
+#[derive(Debug, Default)]
+pub struct Received(Vec<u16>);
+
+impl Received {
+    /// Notes a PUBLISH; `false` if the id is already there and the message must not be taken again [MQTT-4.3.3-10].
+    pub fn insert(&mut self, id: PacketId) -> bool {
+        // Publishers number in sequence, so the new id nearly always belongs at the end.
+        match self.0.binary_search(&id.get()) {
+            Ok(_) => false,
+            Err(at) => {
+                self.0.insert(at, id.get());
+                true
+            }
+        }
+    }
+
+    /// Whether the id was taken.
+    pub fn contains(&self, id: PacketId) -> bool {
+        self.0.binary_search(&id.get()).is_ok()
+    }
+
+    /// PUBREL: the id may be used again [MQTT-4.3.3-12]. `false` if it is unknown.
+    pub fn remove(&mut self, id: PacketId) -> bool {
+        self.0.binary_search(&id.get()).map(|at| self.0.remove(at)).is_ok()
+    }
+
+    /// How many are held.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether none is held.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_qos_2_id_is_taken_once_until_it_is_released() {
+        let mut received = Received::default();
+        let id = |n| PacketId::new(n).unwrap();
+        assert!(received.insert(id(5)));
+        assert!(received.insert(id(2)));
+        assert!(!received.insert(id(5)));
+        assert!(received.contains(id(2)));
+        assert!(received.remove(id(5)));
+        assert!(!received.remove(id(5)));
+        assert!(received.insert(id(5)));
+        assert_eq!(received.len(), 2);
+    }
+
+    #[test]
+    fn an_idle_session_is_small() {
+        assert!(size_of::<Session>() <= 128, "{}", size_of::<Session>());
+    }
+}

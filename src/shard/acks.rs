@@ -1,0 +1,93 @@
+//! Acknowledgements from clients: PUBACK, PUBREC, PUBREL, PUBCOMP.
+
+use super::Core;
+use super::clients::Clients;
+use crate::message::{Delivery, Via};
+use crate::protocol::{AckKind, PacketId, ReasonCode};
+use crate::session::Acknowledged;
+
+impl Core {
+    pub(super) fn puback(&mut self, session: u32, id: PacketId) {
+        self.acknowledged(session, |outbox| outbox.puback(id));
+    }
+
+    pub(super) fn pubcomp(&mut self, session: u32, id: PacketId) {
+        self.acknowledged(session, |outbox| outbox.pubcomp(id));
+    }
+
+    /// PUBREC is always answered, with 0x92 if its packet id is unknown, so that the client can let go of it
+    /// [MQTT-4.3.3-4].
+    pub(super) fn pubrec(&mut self, key: u32, session: u32, id: PacketId, reason: ReasonCode) {
+        let answer = self.acknowledged(session, |outbox| outbox.pubrec(id, reason.is_error()));
+        match answer {
+            Answer::Release => self.clients.send_ack(key, AckKind::PubRel, id, ReasonCode::SUCCESS),
+            Answer::Unknown if !reason.is_error() => {
+                let reason = ReasonCode::PACKET_IDENTIFIER_NOT_FOUND;
+                self.clients.send_ack(key, AckKind::PubRel, id, reason);
+            }
+            Answer::Unknown | Answer::None => {}
+        }
+    }
+
+    /// PUBREL: the packet id is free again [MQTT-4.3.3-11] [MQTT-4.3.3-12].
+    pub(super) fn pubrel(&mut self, key: u32, session: u32, id: PacketId) {
+        let Some(target) = self.clients.sessions.get_mut(session as usize) else { return };
+        let known = target.received.as_mut().is_some_and(|received| received.remove(id));
+        if target.received.as_ref().is_some_and(|received| received.is_empty()) {
+            target.received = None;
+        }
+        if known && let Some(client) = self.clients.connections.get_mut(key as usize) {
+            client.link.inbound = client.link.inbound.saturating_sub(1);
+        }
+        let reason = if known { ReasonCode::SUCCESS } else { ReasonCode::PACKET_IDENTIFIER_NOT_FOUND };
+        self.clients.send_ack(key, AckKind::PubComp, id, reason);
+    }
+
+    #[inline]
+    fn acknowledged(
+        &mut self,
+        session: u32,
+        take: impl FnOnce(&mut crate::session::Outbox) -> Acknowledged,
+    ) -> Answer {
+        let Some(target) = self.clients.sessions.get_mut(session as usize) else { return Answer::None };
+        let Some(outbox) = target.outbox.as_mut() else { return Answer::Unknown };
+        let answer = match take(outbox) {
+            Acknowledged::Complete(delivery) => {
+                settle(&mut self.clients.settled, &delivery);
+                Answer::None
+            }
+            Acknowledged::Release(delivery) => {
+                // The message has arrived: for its group it is done with, PUBCOMP only ends the handshake.
+                if let Some(delivery) = &delivery {
+                    settle(&mut self.clients.settled, delivery);
+                }
+                return Answer::Release;
+            }
+            Acknowledged::Finished => Answer::None,
+            Acknowledged::Unknown => return Answer::Unknown,
+        };
+        let more = outbox.waiting() > 0 || outbox.resending();
+        if target.replay.is_some() {
+            self.replaying.push(session);
+        }
+        if more {
+            self.clients.pump(session);
+        } else {
+            Clients::close_outbox(&mut self.clients, session);
+        }
+        answer
+    }
+}
+
+/// What an acknowledgement asks for.
+enum Answer {
+    None,
+    Release,
+    Unknown,
+}
+
+fn settle(settled: &mut Vec<(Via, u32)>, delivery: &Delivery) {
+    if let Some(via) = delivery.via {
+        settled.push((via, delivery.message.weight() as u32));
+    }
+}

@@ -1,0 +1,403 @@
+//! The clients of one shard: their connections and sessions, and how a message gets into an output buffer.
+//!
+//! Nothing here matches topics or knows of other shards.
+
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+use slab::Slab;
+
+use super::outbuf::{OutBuf, Pool};
+use super::wire::{Outgoing, Shape};
+use crate::clock::Now;
+use crate::config::settings::{Overflow, Settings};
+use crate::message::{Delivery, MessageRef, SubscriptionIds, Via};
+use crate::metrics::{Counters, DropReason, Packet, Qos};
+use crate::protocol::{AckKind, PacketId, QoS, ReasonCode, put_ack};
+use crate::session::{Connection, OFFLINE, Outbox, Phase, Session, Stage};
+
+/// One connection with its bytes.
+#[derive(Debug)]
+pub struct Client {
+    /// Protocol state.
+    pub link: Connection,
+    /// Unsent output.
+    pub out: OutBuf,
+    /// The start of a packet whose rest has not come.
+    pub partial: Option<Box<Vec<u8>>>,
+    /// On the dirty list.
+    pub dirty: bool,
+    /// The socket took less than it was offered; a writable event is awaited.
+    pub blocked: bool,
+    /// Not read, because what it feeds is full.
+    pub paused: bool,
+}
+
+/// Everything of one shard that belongs to a client.
+#[derive(Debug)]
+pub struct Clients {
+    /// Connections by slab key, which is the driver's token too.
+    pub connections: Slab<Client>,
+    /// Sessions by slab key, which is what subscriptions point at.
+    pub sessions: Slab<Session>,
+    by_id: HashTable<u32>,
+    hasher: ahash::RandomState,
+    /// Connections with unsent output that the driver should write.
+    pub dirty: Vec<u32>,
+    /// Buffers for output.
+    pub pool: Pool,
+    outboxes: Vec<Box<Outbox>>,
+    /// Sessions that have to be closed because they do not read and configuration says so.
+    pub overflowed: Vec<u32>,
+    /// Deliveries of shared groups that are done with: told to the groups at the end of the step.
+    pub settled: Vec<(Via, u32)>,
+    /// What this shard has counted.
+    pub counters: Counters,
+    /// Limits.
+    pub terms: Arc<Settings>,
+    /// The present, as the driver said.
+    pub now: Now,
+    scratch: Vec<u8>,
+}
+
+/// How many empty outboxes are kept for the next session that needs one.
+const KEEP_OUTBOXES: usize = 1024;
+
+impl Clients {
+    /// No client yet.
+    pub fn new(terms: Arc<Settings>, now: Now) -> Self {
+        Self {
+            connections: Slab::new(),
+            sessions: Slab::new(),
+            by_id: HashTable::new(),
+            hasher: ahash::RandomState::new(),
+            dirty: Vec::new(),
+            pool: Pool::default(),
+            outboxes: Vec::new(),
+            overflowed: Vec::new(),
+            settled: Vec::new(),
+            counters: Counters::default(),
+            terms,
+            now,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Slab key of the session of a client id.
+    pub fn find(&self, client_id: &str) -> Option<u32> {
+        let sessions = &self.sessions;
+        let same = |key: &u32| sessions.get(*key as usize).is_some_and(|s| &*s.client_id == client_id);
+        self.by_id.find(self.hasher.hash_one(client_id), same).copied()
+    }
+
+    /// Adds a session; its client id is not in use.
+    pub fn insert(&mut self, session: Session) -> u32 {
+        let hash = self.hasher.hash_one(&*session.client_id);
+        let key = self.sessions.insert(session) as u32;
+        let (sessions, hasher) = (&self.sessions, &self.hasher);
+        self.by_id.insert_unique(hash, key, |&key| {
+            sessions.get(key as usize).map_or(0, |s| hasher.hash_one(&*s.client_id))
+        });
+        key
+    }
+
+    /// Takes a session out.
+    pub fn remove(&mut self, key: u32) -> Option<Session> {
+        let session = self.sessions.try_remove(key as usize)?;
+        if let Ok(entry) =
+            self.by_id.find_entry(self.hasher.hash_one(&*session.client_id), |&found| found == key)
+        {
+            entry.remove();
+        }
+        Some(session)
+    }
+
+    /// The open connection of a session.
+    pub fn connection_of(&self, session: u32) -> Option<u32> {
+        let key = self.sessions.get(session as usize)?.connection;
+        (key != OFFLINE).then_some(key)
+    }
+
+    /// The session of an open connection.
+    pub fn session_of(&self, connection: u32) -> Option<u32> {
+        let client = self.connections.get(connection as usize)?;
+        (client.link.phase == Phase::Open).then_some(client.link.session)
+    }
+
+    /// Starts a round of deliveries of one message.
+    pub fn outgoing<'m>(&mut self, message: MessageRef<'m>, many: bool) -> Outgoing<'m> {
+        Outgoing::new(message, self.now.mono, many, std::mem::take(&mut self.scratch))
+    }
+
+    /// Ends a round of deliveries.
+    pub fn delivered(&mut self, outgoing: Outgoing<'_>) {
+        self.scratch = outgoing.scratch();
+    }
+
+    /// Gives a message to one session: into its output buffer, its queue, or nowhere, which is counted.
+    #[inline]
+    pub fn deliver(
+        &mut self,
+        session: u32,
+        qos: QoS,
+        retain: bool,
+        ids: &SubscriptionIds,
+        outgoing: &mut Outgoing<'_>,
+        via: Option<Via>,
+    ) {
+        let Some(target) = self.sessions.get_mut(session as usize) else { return };
+        if qos != QoS::AtMostOnce {
+            return self.deliver_acknowledged(session, qos, retain, ids, outgoing, via);
+        }
+        let Some(client) = self.connections.get_mut(target.connection as usize) else {
+            return self.counters.messages_dropped.bump(DropReason::Offline);
+        };
+        if client.out.len() >= self.terms.session.outbuf_bytes {
+            return self.counters.messages_dropped.bump(DropReason::OutboxFull);
+        }
+        let mut shape = Shape {
+            version: client.link.version,
+            qos,
+            retain,
+            dup: false,
+            id: None,
+            ids: ids.as_slice(),
+            alias: None,
+        };
+        if client.link.rare.is_some() {
+            assign_alias(&mut client.link, &mut shape, outgoing.message.topic);
+        }
+        if client.link.max_packet != u32::MAX && outgoing.packet_len(&shape) > client.link.max_packet as usize {
+            return self.counters.messages_dropped.bump(DropReason::TooLarge);
+        }
+        outgoing.write(&shape, &mut client.out, &mut self.pool);
+        count_sent(&mut self.counters, qos, outgoing.message.payload.len());
+        mark(&mut self.dirty, target.connection, client);
+    }
+
+    fn deliver_acknowledged(
+        &mut self,
+        session: u32,
+        qos: QoS,
+        retain: bool,
+        ids: &SubscriptionIds,
+        outgoing: &mut Outgoing<'_>,
+        via: Option<Via>,
+    ) {
+        let Some(target) = self.sessions.get_mut(session as usize) else { return };
+        let outbox = open_outbox(&mut self.outboxes, target);
+        let delivery = Delivery { message: outgoing.owned(), ids: ids.clone(), via, qos, retain };
+        match self.connections.get_mut(target.connection as usize) {
+            Some(client)
+                if outbox.open(client.link.receive_maximum) && client.out.len() < self.terms.session.outbuf_bytes =>
+            {
+                let (message, link) = (delivery.message.clone(), &mut client.link);
+                let mut shape = Shape {
+                    version: link.version,
+                    qos,
+                    retain,
+                    dup: false,
+                    id: Some(PacketId::MAX),
+                    ids: ids.as_slice(),
+                    alias: None,
+                };
+                if link.rare.is_some() {
+                    assign_alias(link, &mut shape, message.view().topic);
+                }
+                if link.max_packet != u32::MAX && outgoing.packet_len(&shape) > link.max_packet as usize {
+                    self.counters.messages_dropped.bump(DropReason::TooLarge);
+                    self.settled.extend(via.map(|via| (via, message.weight() as u32)));
+                    return self.close_outbox(session);
+                }
+                shape.id = Some(outbox.admit(delivery));
+                outgoing.write(&shape, &mut client.out, &mut self.pool);
+                count_sent(&mut self.counters, qos, message.payload().len());
+                mark(&mut self.dirty, target.connection, client);
+            }
+            _ => self.queue(session, delivery),
+        }
+    }
+
+    /// Puts a delivery behind those that wait, within the session's bounds. A shared group bounds its members itself.
+    fn queue(&mut self, session: u32, delivery: Delivery) {
+        let terms = &self.terms;
+        let Some(target) = self.sessions.get_mut(session as usize) else { return };
+        let connection = target.connection;
+        let outbox = open_outbox(&mut self.outboxes, target);
+        let full = |o: &Outbox| {
+            o.waiting() >= terms.session.queue_messages
+                || o.waiting_bytes() + delivery.message.weight() > terms.session.queue_bytes
+        };
+        if delivery.via.is_none() && full(outbox) {
+            let expired = outbox.drop_expired(self.now.mono);
+            self.counters.messages_dropped.add(DropReason::Expired, expired as u64);
+        }
+        while delivery.via.is_none() && full(outbox) {
+            self.counters.messages_dropped.bump(DropReason::QueueFull);
+            match terms.session.overflow {
+                Overflow::DropOldest => {
+                    if let Some(oldest) = outbox.pop_waiting() {
+                        self.settled.extend(oldest.via.map(|via| (via, oldest.message.weight() as u32)));
+                        continue;
+                    }
+                }
+                Overflow::Disconnect if connection != OFFLINE => self.overflowed.push(session),
+                Overflow::DropNewest | Overflow::Disconnect => {}
+            }
+            return self.close_outbox(session);
+        }
+        outbox.push(delivery);
+    }
+
+    /// Sends what an earlier connection left unacknowledged, then what waits, as far as the client's Receive Maximum and its output buffer allow.
+    pub fn pump(&mut self, session: u32) {
+        let Some(target) = self.sessions.get_mut(session as usize) else { return };
+        let (Some(outbox), Some(client)) =
+            (target.outbox.as_mut(), self.connections.get_mut(target.connection as usize))
+        else {
+            return;
+        };
+        while client.out.len() < self.terms.session.outbuf_bytes {
+            let Some((id, stage)) = outbox.next_resend(client.link.receive_maximum) else { break };
+            match stage {
+                Stage::Published(delivery) => {
+                    let shape = Shape {
+                        version: client.link.version,
+                        qos: delivery.qos,
+                        retain: delivery.retain,
+                        dup: true,
+                        id: Some(id),
+                        ids: delivery.ids.as_slice(),
+                        alias: None,
+                    };
+                    let scratch = std::mem::take(&mut self.scratch);
+                    let mut outgoing =
+                        Outgoing::new(delivery.message.view(), self.now.mono, false, scratch);
+                    outgoing.owned = Some(delivery.message.clone());
+                    outgoing.write(&shape, &mut client.out, &mut self.pool);
+                    self.scratch = outgoing.scratch();
+                    count_sent(&mut self.counters, delivery.qos, delivery.message.payload().len());
+                    self.counters.messages_redelivered += 1;
+                }
+                Stage::Released => {
+                    put_ack(client.out.bytes(&mut self.pool), AckKind::PubRel, id);
+                    self.counters.packets_sent.bump(Packet::PubRel);
+                }
+                Stage::Done => {}
+            }
+            mark(&mut self.dirty, target.connection, client);
+        }
+        while client.out.len() < self.terms.session.outbuf_bytes {
+            let Some(delivery) = outbox.next_waiting(client.link.receive_maximum) else { break };
+            let message = delivery.message.clone();
+            let (ids, via) = (delivery.ids.clone(), delivery.via);
+            let mut shape = Shape {
+                version: client.link.version,
+                qos: delivery.qos,
+                retain: delivery.retain,
+                dup: false,
+                id: Some(PacketId::MAX),
+                ids: ids.as_slice(),
+                alias: None,
+            };
+            let expired = message.expired(self.now.mono);
+            if !expired && client.link.rare.is_some() {
+                assign_alias(&mut client.link, &mut shape, message.view().topic);
+            }
+            let mut outgoing =
+                Outgoing::new(message.view(), self.now.mono, false, std::mem::take(&mut self.scratch));
+            outgoing.owned = Some(message.clone());
+            let reason = if expired {
+                Some(DropReason::Expired)
+            } else {
+                (outgoing.packet_len(&shape) > client.link.max_packet as usize).then_some(DropReason::TooLarge)
+            };
+            if let Some(reason) = reason {
+                self.counters.messages_dropped.bump(reason);
+                self.settled.extend(via.map(|via| (via, message.weight() as u32)));
+            } else {
+                shape.id = Some(outbox.admit(delivery));
+                outgoing.write(&shape, &mut client.out, &mut self.pool);
+                count_sent(&mut self.counters, shape.qos, message.payload().len());
+                mark(&mut self.dirty, target.connection, client);
+            }
+            self.scratch = outgoing.scratch();
+        }
+        self.close_outbox(session);
+    }
+
+    /// Gives the outbox of a session back when nothing is owed any more.
+    pub fn close_outbox(&mut self, session: u32) {
+        let Some(target) = self.sessions.get_mut(session as usize) else { return };
+        if target.outbox.as_ref().is_none_or(|o| !o.is_empty()) {
+            return;
+        }
+        if let Some(mut outbox) = target.outbox.take() {
+            target.next_packet_id = outbox.next_id();
+            if self.outboxes.len() < KEEP_OUTBOXES {
+                outbox.shrink();
+                self.outboxes.push(outbox);
+            }
+        }
+    }
+
+    /// Appends a packet to a connection's output.
+    pub fn send(&mut self, connection: u32, packet: Packet, encode: impl FnOnce(&mut Vec<u8>)) {
+        if let Some(client) = self.connections.get_mut(connection as usize) {
+            encode(client.out.bytes(&mut self.pool));
+            self.counters.packets_sent.bump(packet);
+            mark(&mut self.dirty, connection, client);
+        }
+    }
+
+    /// Appends an acknowledgement without properties; an MQTT 5 one says its reason if that is not success.
+    #[inline]
+    pub fn send_ack(&mut self, connection: u32, kind: AckKind, id: PacketId, reason: ReasonCode) {
+        let Some(client) = self.connections.get_mut(connection as usize) else { return };
+        let out = client.out.bytes(&mut self.pool);
+        if reason == ReasonCode::SUCCESS || !client.link.version.is_v5() {
+            put_ack(out, kind, id);
+        } else {
+            let [high, low] = id.get().to_be_bytes();
+            out.extend_from_slice(&[kind.first_byte(), 3, high, low, reason.0]);
+        }
+        self.counters.packets_sent.bump(Packet::of(kind.first_byte()));
+        mark(&mut self.dirty, connection, client);
+    }
+}
+
+/// Puts a connection on the dirty list, unless it is there or its socket takes nothing at the moment.
+#[inline]
+pub fn mark(dirty: &mut Vec<u32>, key: u32, client: &mut Client) {
+    if !client.dirty && !client.blocked {
+        client.dirty = true;
+        dirty.push(key);
+    }
+}
+
+#[inline]
+fn count_sent(counters: &mut Counters, qos: QoS, payload: usize) {
+    counters.packets_sent.bump(Packet::Publish);
+    counters.messages_sent.bump(Qos::level(qos as u8));
+    counters.payload_bytes_sent += payload as u64;
+}
+
+/// Topics shorter than this gain nothing from an alias, which itself takes three bytes.
+const ALIAS_FROM: usize = 8;
+
+fn assign_alias(link: &mut Connection, shape: &mut Shape<'_>, topic: &str) {
+    if topic.len() >= ALIAS_FROM
+        && let Some(aliases) = link.rare.as_mut().and_then(|rare| rare.outgoing.as_mut())
+    {
+        shape.alias = aliases.assign(topic);
+    }
+}
+
+fn open_outbox<'s>(outboxes: &mut Vec<Box<Outbox>>, session: &'s mut Session) -> &'s mut Outbox {
+    let next = session.next_packet_id;
+    session.outbox.get_or_insert_with(|| {
+        let mut outbox = outboxes.pop().unwrap_or_default();
+        outbox.start_at(next);
+        outbox
+    })
+}

@@ -1,0 +1,308 @@
+//! CONNECT: who may come in, where its home is, and what it finds there.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::bytes::Stop;
+use super::{Core, End, clients};
+use crate::message::{ELSEWHERE, MessageRef, NEVER};
+use crate::metrics::{CloseReason, Packet as PacketLabel, RefuseReason, Version as VersionLabel};
+use crate::protocol::{
+    ConnAck, ConnAckProperties, Connect, Frame, Packet, ReasonCode, Version, decode, forwarded_properties,
+};
+use crate::session::{Aliases, EXPIRES_NEVER, OFFLINE, Phase, Session, WillState};
+use crate::topic;
+
+/// Characters of an assigned Client Identifier: those that every 3.1.1 server must accept [MQTT-3.1.3-5].
+const ID_CHARACTERS: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+
+/// Why a CONNECT is refused.
+struct Refusal {
+    code: ReasonCode,
+    why: RefuseReason,
+    text: &'static str,
+}
+
+impl Refusal {
+    const fn new(code: ReasonCode, why: RefuseReason, text: &'static str) -> Self {
+        Self { code, why, text }
+    }
+}
+
+impl Core {
+    /// The first packet of a connection, which has to be CONNECT [MQTT-3.1.0-1].
+    pub(super) fn first_packet(&mut self, key: u32, frame: Frame<'_>) -> Result<(), Stop> {
+        if frame.first >> 4 != 1 {
+            self.clients.counters.connects_refused.bump(RefuseReason::ProtocolError);
+            return Err(End::silent(CloseReason::ProtocolError).into());
+        }
+        match decode(frame, Version::V5) {
+            Ok(Packet::Connect(connect)) => self.connect(key, &connect),
+            Ok(_) => Err(End::silent(CloseReason::ProtocolError).into()),
+            Err(malformed) => {
+                let unsupported = malformed.reason == ReasonCode::UNSUPPORTED_PROTOCOL_VERSION;
+                self.clients.counters.connects_refused.bump(if unsupported {
+                    RefuseReason::UnsupportedVersion
+                } else {
+                    RefuseReason::Malformed
+                });
+                if unsupported {
+                    // 3.1.1 clients know return code 1; an unknown later version is answered the same way [MQTT-3.1.2-2].
+                    self.clients.send(key, PacketLabel::ConnAck, |out| out.extend_from_slice(&[0x20, 2, 0, 1]));
+                }
+                Err(End::silent(CloseReason::Refused).into())
+            }
+        }
+    }
+
+    fn connect(&mut self, key: u32, connect: &Connect<'_>) -> Result<(), Stop> {
+        if let Some(client) = self.clients.connections.get_mut(key as usize) {
+            client.link.version = connect.version;
+        }
+        if let Err(refusal) = self.may_connect(key, connect) {
+            return Err(self.refuse(key, connect, &refusal).into());
+        }
+        let assigned = connect.client_id.is_empty().then(|| self.assign_id());
+        let client_id = assigned.as_deref().unwrap_or(connect.client_id);
+        let home = self.common.home(client_id);
+        if home != self.id {
+            return Err(Stop::HandOver(home));
+        }
+        let found = self.clients.find(client_id);
+        if let Some(session) = found {
+            self.take_over(session);
+        }
+        let resumed = found.filter(|_| !connect.clean_start).and_then(|s| self.resumable(s));
+        let session = match (resumed, found) {
+            (Some(session), _) => session,
+            (None, found) => {
+                if let Some(old) = found.filter(|&s| self.clients.sessions.contains(s as usize)) {
+                    self.end_session(old);
+                }
+                match self.new_session(client_id) {
+                    Ok(session) => session,
+                    Err(refusal) => return Err(self.refuse(key, connect, &refusal).into()),
+                }
+            }
+        };
+        self.open(key, session, connect);
+        self.accept_connect(key, session, connect, resumed.is_some(), assigned.as_deref());
+        if resumed.is_some() {
+            self.clients.counters.sessions_resumed += 1;
+            self.rejoin_groups(session);
+            self.clients.resume(session);
+            self.replay(session);
+        }
+        Ok(())
+    }
+
+    fn may_connect(&self, key: u32, connect: &Connect<'_>) -> Result<(), Refusal> {
+        let settings = &self.common.settings;
+        if self.draining {
+            let code = ReasonCode::SERVER_UNAVAILABLE;
+            return Err(Refusal::new(code, RefuseReason::Draining, "shutting down"));
+        }
+        if connect.client_id.len() > settings.limits.max_client_id_bytes {
+            let code = ReasonCode::CLIENT_IDENTIFIER_NOT_VALID;
+            return Err(Refusal::new(code, RefuseReason::ClientIdInvalid, "the client identifier is too long"));
+        }
+        // 3.1.1 may leave the id out only with Clean Session 1 [MQTT-3.1.3-8]; 3.1 never.
+        if connect.client_id.is_empty()
+            && (connect.version == Version::V31
+                || (connect.version == Version::V311 && !connect.clean_start))
+        {
+            let code = ReasonCode::CLIENT_IDENTIFIER_NOT_VALID;
+            return Err(Refusal::new(code, RefuseReason::ClientIdInvalid, "a client identifier is needed"));
+        }
+        if connect.properties.authentication_method.is_some() {
+            let code = ReasonCode::BAD_AUTHENTICATION_METHOD;
+            return Err(Refusal::new(
+                code,
+                RefuseReason::BadAuthenticationMethod,
+                "no enhanced authentication method is configured",
+            ));
+        }
+        let listener = self.clients.connections.get(key as usize).map_or(0, |c| c.link.listener);
+        if !settings.listener(listener).is_some_and(|l| l.allow_anonymous) {
+            let code = ReasonCode::NOT_AUTHORIZED;
+            return Err(Refusal::new(
+                code,
+                RefuseReason::NotAuthorized,
+                "this listener lets no anonymous client in",
+            ));
+        }
+        if let Some(will) = &connect.will
+            && (will.topic.starts_with('$')
+                || topic::check_name(will.topic, &self.topic_limits()).is_err())
+        {
+            let code = ReasonCode::TOPIC_NAME_INVALID;
+            return Err(Refusal::new(code, RefuseReason::WillInvalid, "the will's topic is not acceptable"));
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, key: u32, connect: &Connect<'_>, refusal: &Refusal) -> End {
+        self.clients.counters.connects_refused.bump(refusal.why);
+        let properties = ConnAckProperties { reason_string: Some(refusal.text), ..ConnAckProperties::default() };
+        let connack = ConnAck { session_present: false, reason: refusal.code, properties };
+        self.clients.send(key, PacketLabel::ConnAck, |out| connack.encode(connect.version, out));
+        End::silent(CloseReason::Refused)
+    }
+
+    /// An id for a client without one, such that its home is here [MQTT-3.1.3-6].
+    fn assign_id(&mut self) -> String {
+        loop {
+            let mut id = String::from("auto-");
+            for _ in 0..20 {
+                let at = self.random.usize(..ID_CHARACTERS.len());
+                id.push(ID_CHARACTERS.get(at).map_or('0', |&c| char::from(c)));
+            }
+            if self.common.home(&id) == self.id && self.clients.find(&id).is_none() {
+                return id;
+            }
+        }
+    }
+
+    /// Ends the connection that a session still has [MQTT-3.1.4-3].
+    fn take_over(&mut self, session: u32) {
+        if let Some(old) = self.clients.connection_of(session) {
+            self.clients.counters.takeovers += 1;
+            self.end(old, End::new(CloseReason::TakenOver, ReasonCode::SESSION_TAKEN_OVER, "connected elsewhere"));
+        }
+    }
+
+    /// The session, if it outlived its connection and its time has not come.
+    fn resumable(&mut self, session: u32) -> Option<u32> {
+        let now = self.clients.now.mono;
+        self.clients.sessions.get(session as usize).filter(|s| s.ends_at > now).map(|_| session)
+    }
+
+    fn new_session(&mut self, client_id: &str) -> Result<u32, Refusal> {
+        let limit = self.common.settings.limits.max_sessions;
+        if self.common.sessions.fetch_add(1, Ordering::Relaxed) >= limit {
+            self.common.sessions.fetch_sub(1, Ordering::Relaxed);
+            let code = ReasonCode::QUOTA_EXCEEDED;
+            return Err(Refusal::new(code, RefuseReason::SessionLimit, "the bound on sessions is reached"));
+        }
+        let generation = self.next_number();
+        Ok(self.clients.insert(Session::new(Arc::from(client_id), generation)))
+    }
+
+    /// Joins connection and session and takes over what CONNECT says.
+    fn open(&mut self, key: u32, session: u32, connect: &Connect<'_>) {
+        let will = connect.will.as_ref().map(|will| {
+            let mut properties = Vec::new();
+            forwarded_properties(will.properties.raw, &mut properties);
+            let message = MessageRef {
+                topic: will.topic,
+                payload: will.payload,
+                properties: &properties,
+                expires_at: NEVER,
+                from: ELSEWHERE,
+                qos: will.qos,
+                retain: will.retain,
+            };
+            Box::new(WillState {
+                message: message.to_message(),
+                delay: will.delay_interval,
+                expiry: will.properties.message_expiry,
+                due: NEVER,
+            })
+        });
+        let terms = &self.common.settings.session;
+        let longest = u32::try_from(terms.max_expiry.as_secs()).unwrap_or(EXPIRES_NEVER);
+        let wished = match connect.version {
+            Version::V5 => connect.properties.session_expiry.unwrap_or(0),
+            _ if connect.clean_start => 0,
+            _ => EXPIRES_NEVER,
+        };
+        if let Some(state) = self.clients.sessions.get_mut(session as usize) {
+            state.connection = key;
+            state.expiry = wished.min(longest);
+            state.ends_at = NEVER;
+            state.will = will;
+        }
+        let Some(client) = self.clients.connections.get_mut(key as usize) else { return };
+        let link = &mut client.link;
+        link.session = session;
+        link.phase = Phase::Open;
+        link.keep_alive = match (connect.keep_alive, terms.max_keep_alive) {
+            (asked, 0) => asked,
+            (0, most) => most,
+            (asked, most) => asked.min(most),
+        };
+        // Only MQTT 5 clients can be told of a shorter one.
+        if connect.version != Version::V5 {
+            link.keep_alive = connect.keep_alive;
+        }
+        let properties = &connect.properties;
+        link.receive_maximum = properties.receive_maximum.unwrap_or(u16::MAX).min(terms.max_inflight);
+        link.max_packet = properties.maximum_packet.unwrap_or(u32::MAX);
+        link.problem_information = properties.request_problem_information.unwrap_or(true);
+        let aliases =
+            properties.topic_alias_maximum.unwrap_or(0).min(terms.outgoing_topic_alias_maximum);
+        if aliases > 0 {
+            link.rare.get_or_insert_default().outgoing = Some(Aliases::new(aliases));
+        }
+        self.arm_keep_alive(key);
+    }
+
+    fn accept_connect(
+        &mut self,
+        key: u32,
+        session: u32,
+        connect: &Connect<'_>,
+        resumed: bool,
+        assigned: Option<&str>,
+    ) {
+        let settings = self.common.settings.clone();
+        let (Some(client), Some(state)) =
+            (self.clients.connections.get(key as usize), self.clients.sessions.get(session as usize))
+        else {
+            return;
+        };
+        let (expiry, keep_alive) = (state.expiry, client.link.keep_alive);
+        let mut properties = ConnAckProperties::default();
+        if connect.version == Version::V5 {
+            let limits = &settings.limits;
+            properties.assigned_client_id = assigned;
+            properties.session_expiry =
+                (connect.properties.session_expiry.unwrap_or(0) != expiry).then_some(expiry);
+            properties.receive_maximum = Some(settings.session.receive_maximum);
+            properties.maximum_packet = Some(limits.max_packet);
+            properties.topic_alias_maximum =
+                Some(settings.session.topic_alias_maximum).filter(|&maximum| maximum > 0);
+            properties.server_keep_alive = (keep_alive != connect.keep_alive).then_some(keep_alive);
+            properties.retain_available = (!settings.retained.enabled).then_some(false);
+            // The desk's answers go wherever a request says; no name space of ours is needed, so none is offered
+            // [MQTT-3.1.2-28].
+        }
+        let connack = ConnAck { session_present: resumed, reason: ReasonCode::SUCCESS, properties };
+        self.clients.send(key, PacketLabel::ConnAck, |out| connack.encode(connect.version, out));
+        self.clients.counters.connects_accepted.bump(match connect.version {
+            Version::V31 => VersionLabel::V31,
+            Version::V311 => VersionLabel::V311,
+            Version::V5 => VersionLabel::V5,
+        });
+    }
+
+    pub(super) fn topic_limits(&self) -> topic::Limits {
+        let limits = &self.common.settings.limits;
+        topic::Limits { max_levels: limits.max_topic_levels, max_bytes: limits.max_topic_bytes }
+    }
+}
+
+impl clients::Clients {
+    /// Sends again what an earlier connection left, then what has gathered since.
+    fn resume(&mut self, session: u32) {
+        if let Some(outbox) = self.sessions.get_mut(session as usize).and_then(|s| s.outbox.as_mut()) {
+            outbox.resume();
+        }
+        self.pump(session);
+    }
+
+    /// Whether a session has no connection.
+    pub fn offline(&self, session: u32) -> bool {
+        self.sessions.get(session as usize).is_none_or(|s| s.connection == OFFLINE)
+    }
+}

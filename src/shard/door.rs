@@ -1,0 +1,226 @@
+//! The one door into delivery. Clients, wills, the desk and `$SYS` all come through [`Core::enter`]: it hands desk
+//! topics to the desk, retains, and delivers here and on every other shard that is interested.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::clients::Clients;
+use super::interest::Mask;
+use super::mailbox::{Batch, Mail, Share};
+use super::publish::Refused;
+use super::shared::{Assigned, Chosen, Groups};
+use super::wire::Outgoing;
+use super::{Core, ShardId};
+use crate::desk::desk_topic;
+use crate::message::{Message, MessageRef, SubscriptionIds};
+use crate::metrics::DropReason;
+use crate::protocol::QoS;
+use crate::topic::{Subscription, Target};
+
+/// What the last publish found out, so that a run of one topic asks once; and scratch space.
+#[derive(Debug, Default)]
+pub(super) struct LookedUp {
+    topic: String,
+    version: u64,
+    mask: Mask,
+    /// A mailbox was full: the publisher has to be held back.
+    pub(super) held_back: bool,
+    /// Properties to hand on, of the message that is passing.
+    pub(super) properties: Vec<u8>,
+}
+
+impl Core {
+    /// Takes a message in. `Ok(false)`: nobody is subscribed to its topic.
+    #[inline]
+    pub(super) fn enter(&mut self, m: &MessageRef<'_>) -> Result<bool, Refused> {
+        if let Some(topic) = desk_topic(m.topic)
+            && let Some(outcome) = self.desk(&topic, m)
+        {
+            return outcome;
+        }
+        Ok(self.pass(m))
+    }
+
+    /// Retains, matches and delivers. `false`: nobody is subscribed.
+    pub(super) fn pass(&mut self, m: &MessageRef<'_>) -> bool {
+        let mut owned = None;
+        if m.retain && self.common.settings.retained.enabled {
+            self.retain(m, &mut owned);
+        }
+        let elsewhere = self.forward(m, &mut owned);
+        self.deliver(m, owned) | elsewhere
+    }
+
+    /// Sends a message to all other shards with a subscriber.
+    #[inline]
+    fn forward(&mut self, m: &MessageRef<'_>, owned: &mut Option<Arc<Message>>) -> bool {
+        if self.outgoing.len() == 1 {
+            return false;
+        }
+        let seen = &mut self.looked_up;
+        let version = self.common.interest.version();
+        if seen.version != version || seen.topic != m.topic {
+            seen.mask = self.common.interest.of(m.topic);
+            seen.version = version;
+            seen.topic.clear();
+            seen.topic.push_str(m.topic);
+        }
+        let mut left = seen.mask & !(1 << self.id);
+        let any = left != 0;
+        while left != 0 {
+            let shard = left.trailing_zeros();
+            left &= left - 1;
+            if let Some(batch) = self.outgoing.get_mut(shard as usize) {
+                batch.publish(m, owned);
+                seen.held_back |= self.full & (1 << shard) != 0 || batch.weight() > super::mailbox::FULL;
+            }
+        }
+        any
+    }
+
+    /// Delivers to the subscribers on this shard.
+    pub(super) fn deliver(&mut self, m: &MessageRef<'_>, owned: Option<Arc<Message>>) -> bool {
+        let mut lists: SmallVec<[&[Subscription]; 4]> = SmallVec::new();
+        self.index.matching(m.topic, &mut lists);
+        let mut to = Receivers {
+            clients: &mut self.clients,
+            groups: &mut self.groups,
+            outgoing: &mut self.outgoing,
+            id: self.id,
+        };
+        match lists.as_slice() {
+            [] => return false,
+            [list] => {
+                let mut message = to.clients.outgoing(*m, list.len() > 1);
+                message.owned = owned;
+                for subscription in *list {
+                    to.one(subscription, &mut message);
+                }
+                to.clients.delivered(message);
+            }
+            several => {
+                let mut all: SmallVec<[Subscription; 64]> = several.iter().copied().flatten().copied().collect();
+                all.sort_unstable_by_key(|s| s.target);
+                let mut message = to.clients.outgoing(*m, all.len() > 1);
+                message.owned = owned;
+                for overlapping in all.chunk_by(|a, b| a.target == b.target) {
+                    match overlapping {
+                        [one] => to.one(one, &mut message),
+                        more => to.overlapping(more, &mut message),
+                    }
+                }
+                to.clients.delivered(message);
+            }
+        }
+        true
+    }
+}
+
+/// Where deliveries go.
+struct Receivers<'c> {
+    clients: &'c mut Clients,
+    groups: &'c mut Groups,
+    outgoing: &'c mut [Batch],
+    id: ShardId,
+}
+
+impl Receivers<'_> {
+    #[inline]
+    fn one(&mut self, subscription: &Subscription, message: &mut Outgoing<'_>) {
+        let (target, options) = (subscription.target, subscription.options);
+        if target.is_group() {
+            return to_group(self.groups, self.clients, self.outgoing, self.id, target.key(), message);
+        }
+        let m = &message.message;
+        // [MQTT-3.8.3-3]
+        if options.no_local() && m.from == target.key() {
+            return;
+        }
+        let ids = options.id().map_or(SubscriptionIds::None, SubscriptionIds::One);
+        let retain = m.retain && options.retain_as_published();
+        if m.retain {
+            self.note_seen(target, m.topic);
+        }
+        let qos = m.qos.min(options.qos());
+        self.clients.deliver(target.key(), qos, retain, &ids, message, None);
+    }
+
+    /// One client with several matching subscriptions gets one copy, at the highest QoS of them, with all their
+    /// identifiers [MQTT-3.3.4-2] [MQTT-3.3.4-4].
+    #[cold]
+    fn overlapping(&mut self, subscriptions: &[Subscription], message: &mut Outgoing<'_>) {
+        let m = message.message;
+        let (mut qos, mut retain, mut ids, mut any) = (QoS::AtMostOnce, false, SubscriptionIds::None, false);
+        for Subscription { target, options } in subscriptions {
+            if target.is_group() {
+                to_group(self.groups, self.clients, self.outgoing, self.id, target.key(), message);
+            } else if !(options.no_local() && m.from == target.key()) {
+                any = true;
+                qos = qos.max(options.qos());
+                retain |= options.retain_as_published();
+                ids.push(options.id());
+            }
+        }
+        let Some(target) = subscriptions.first().map(|s| s.target).filter(|_| any) else { return };
+        if m.retain {
+            self.note_seen(target, m.topic);
+        }
+        self.clients.deliver(target.key(), m.qos.min(qos), m.retain && retain, &ids, message, None);
+    }
+
+    /// A session that is still being shown retained messages must not get an older one of this topic afterwards.
+    #[cold]
+    fn note_seen(&mut self, target: Target, topic: &str) {
+        let session = self.clients.sessions.get_mut(target.key() as usize);
+        if let Some(replay) = session.and_then(|s| s.replay.as_mut()) {
+            replay.seen.insert(Arc::from(topic));
+        }
+    }
+}
+
+/// Gives a message to a shared group that lives here.
+pub(super) fn to_group(
+    groups: &mut Groups,
+    clients: &mut Clients,
+    outgoing: &mut [Batch],
+    id: ShardId,
+    group: u32,
+    message: &mut Outgoing<'_>,
+) {
+    let m = message.message;
+    match groups.dispatch(group, m.topic, m.weight(), m.qos as u8) {
+        Chosen::Member(assigned) => to_member(clients, outgoing, id, &assigned, message),
+        Chosen::Wait => {
+            if let Err(lost) = groups.wait(group, message.owned()) {
+                let members = groups.get(group).map_or(0, super::shared::Group::members);
+                let why = if members == 0 { DropReason::SharedNoMember } else { DropReason::SharedBacklogFull };
+                clients.counters.messages_dropped.add(why, lost as u64);
+            }
+        }
+    }
+}
+
+/// Sends a group's message to the member that was chosen.
+pub(super) fn to_member(
+    clients: &mut Clients,
+    outgoing: &mut [Batch],
+    id: ShardId,
+    assigned: &Assigned,
+    message: &mut Outgoing<'_>,
+) {
+    let options = assigned.options;
+    if assigned.shard == id {
+        let m = &message.message;
+        let ids = options.id().map_or(SubscriptionIds::None, SubscriptionIds::One);
+        let (qos, retain) = (m.qos.min(options.qos()), m.retain && options.retain_as_published());
+        clients.deliver(assigned.session, qos, retain, &ids, message, Some(assigned.via));
+    } else if let Some(batch) = outgoing.get_mut(usize::from(assigned.shard)) {
+        batch.push(Mail::Share(Box::new(Share {
+            message: message.owned(),
+            session: assigned.session,
+            options,
+            via: assigned.via,
+        })));
+    }
+}

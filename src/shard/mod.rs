@@ -1,0 +1,298 @@
+//! One shard: everything about the clients whose ids hash to it, on one thread, without locks.
+//!
+//! [`Core`] is the composition of the rules (`protocol`, `topic`, `session`, `desk`): bytes, mail and the time go in,
+//! output buffers, mail and [`Effects`] come out. It knows no socket and no clock, so the runtime (`net`) and the
+//! simulator drive the same code.
+
+mod acks;
+mod bytes;
+pub mod clients;
+mod connect;
+mod desk;
+mod door;
+mod end;
+pub mod interest;
+pub mod mailbox;
+pub mod outbuf;
+mod post;
+mod publish;
+mod replay;
+mod retained;
+mod shared;
+mod subscribe;
+mod ticks;
+pub mod timers;
+pub mod wire;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use crate::clock::Now;
+use crate::config::settings::Settings;
+use crate::desk::Routing;
+use crate::metrics::{CloseReason, Counters, Gauges};
+use crate::protocol::ReasonCode;
+use crate::session::{Connection, Phase};
+use crate::topic::SubscriptionIndex;
+use clients::{Client, Clients};
+use interest::{Interest, Mask};
+use mailbox::{Batch, Mailbox};
+use outbuf::OutBuf;
+use retained::Retained;
+use shared::{Caps, Groups};
+use timers::{Kind, Timer, Wheel};
+
+/// Number of a shard.
+pub type ShardId = u16;
+
+/// What all shards of a server share.
+#[derive(Debug)]
+pub struct Common {
+    /// Limits and defaults.
+    pub settings: Arc<Settings>,
+    /// Who is interested in which topic.
+    pub interest: Interest,
+    /// One mailbox a shard.
+    pub mailboxes: Vec<Mailbox>,
+    /// The desk's rules, if there are any.
+    pub desk: Option<desk::Desk>,
+    /// Sessions of all shards, for the bound on them.
+    pub sessions: AtomicUsize,
+    /// Retained messages of all shards, for the bound on them.
+    pub retained: AtomicUsize,
+    place: ahash::RandomState,
+}
+
+impl Common {
+    /// The common part of a server with `settings.shards` shards. `seed` decides where ids and topics live.
+    pub fn new(settings: Arc<Settings>, routing: Option<Arc<Routing>>, seed: u64) -> Self {
+        let mailboxes = (0..settings.shards).map(|_| Mailbox::new(settings.shards)).collect();
+        Self {
+            interest: Interest::default(),
+            mailboxes,
+            desk: routing.map(desk::Desk::new),
+            sessions: AtomicUsize::new(0),
+            retained: AtomicUsize::new(0),
+            place: ahash::RandomState::with_seed(seed as usize),
+            settings,
+        }
+    }
+
+    /// The shard where a client id, a group's text or a retained topic lives.
+    #[inline]
+    pub fn home(&self, name: &str) -> ShardId {
+        if self.mailboxes.len() == 1 {
+            return 0;
+        }
+        (self.place.hash_one(name) % self.mailboxes.len() as u64) as ShardId
+    }
+
+    fn shards(&self) -> ShardId {
+        self.mailboxes.len() as ShardId
+    }
+}
+
+/// What the driver has to do for the core, apart from writing output.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Connections that belong to another shard: to be taken out and handed over with these bytes.
+    pub hand_over: Vec<HandOver>,
+    /// Connections to be closed once their output is written.
+    pub close: Vec<u32>,
+    /// Connections whose reading may go on: [`Core::resume`] first, then the socket.
+    pub resume: Vec<u32>,
+}
+
+/// A connection on its way to its client's home.
+#[derive(Debug)]
+pub struct HandOver {
+    /// Its slab key here, free from now on.
+    pub connection: u32,
+    /// Where it goes.
+    pub shard: ShardId,
+    /// What was read from it: CONNECT, and whatever came behind.
+    pub bytes: Vec<u8>,
+    /// Which listener let it in.
+    pub listener: u16,
+}
+
+/// Why the broker ends a connection, and what it tells an MQTT 5 client.
+#[derive(Clone, Copy, Debug)]
+pub struct End {
+    reason: CloseReason,
+    /// Sent in DISCONNECT; none where the client already said good-bye or cannot understand one.
+    code: Option<ReasonCode>,
+    text: &'static str,
+}
+
+impl End {
+    const fn new(reason: CloseReason, code: ReasonCode, text: &'static str) -> Self {
+        Self { reason, code: Some(code), text }
+    }
+
+    /// Nothing is left to do: the connection was closed or handed over already.
+    const fn silent(reason: CloseReason) -> Self {
+        Self { reason, code: None, text: "" }
+    }
+}
+
+/// One shard's state.
+#[derive(Debug)]
+pub struct Core {
+    /// Number of this shard.
+    pub id: ShardId,
+    /// Connections and sessions.
+    pub clients: Clients,
+    /// For the driver.
+    pub effects: Effects,
+    common: Arc<Common>,
+    index: SubscriptionIndex,
+    groups: Groups,
+    retained: Retained,
+    timers: Wheel,
+    outgoing: Vec<Batch>,
+    spare: Vec<Batch>,
+    /// Mailboxes that were full when this turn began.
+    full: Mask,
+    held: Vec<u32>,
+    replaying: Vec<u32>,
+    looked_up: door::LookedUp,
+    random: fastrand::Rng,
+    number: u32,
+    draining: bool,
+}
+
+impl Core {
+    /// Shard `id` of the server. `seed` feeds what is random: assigned client ids, message ids, `random` groups.
+    pub fn new(id: ShardId, common: Arc<Common>, now: Now, seed: u64) -> Self {
+        let settings = common.settings.clone();
+        let caps = Caps { messages: settings.session.queue_messages, bytes: settings.session.queue_bytes };
+        let sharing = Arc::new(settings.sharing.clone());
+        let mut core = Self {
+            id,
+            clients: Clients::new(settings, now),
+            effects: Effects::default(),
+            index: SubscriptionIndex::new(),
+            groups: Groups::new(id, sharing, caps, common.place.clone(), seed ^ 0x5EED),
+            retained: Retained::default(),
+            timers: Wheel::new(now.mono),
+            outgoing: common.mailboxes.iter().map(|_| Batch::default()).collect(),
+            spare: Vec::new(),
+            full: 0,
+            held: Vec::new(),
+            replaying: Vec::new(),
+            looked_up: door::LookedUp::default(),
+            random: fastrand::Rng::with_seed(seed),
+            number: 0,
+            draining: false,
+            common,
+        };
+        core.open_desk_groups();
+        core
+    }
+
+    /// Says what time it is; once a turn.
+    pub fn set_now(&mut self, now: Now) {
+        self.clients.now = now;
+    }
+
+    /// A number that this shard has not used, for timers, stays and sessions.
+    fn next_number(&mut self) -> u32 {
+        self.number = self.number.wrapping_add(1);
+        self.number
+    }
+
+    /// A connection that `listener` accepted. Returns its key.
+    pub fn accept(&mut self, listener: u16) -> u32 {
+        let number = self.next_number();
+        let now = self.clients.now;
+        let client = Client {
+            link: Connection::new(listener, number, ticks::of(now.mono)),
+            out: OutBuf::default(),
+            partial: None,
+            dirty: false,
+            blocked: false,
+            paused: false,
+        };
+        let key = self.clients.connections.insert(client) as u32;
+        let wait = self.common.settings.listener(listener).map_or(0, |l| l.connect_timeout.as_millis() as u64);
+        self.timers.arm(Timer { key, number, kind: Kind::Connection }, now.mono + wait);
+        self.clients.counters.connections_accepted += 1;
+        key
+    }
+
+    /// Takes a connection out of the slab; the driver has closed or handed over its socket.
+    pub fn forget(&mut self, key: u32) {
+        if let Some(mut client) = self.clients.connections.try_remove(key as usize) {
+            client.out.release(&mut self.clients.pool);
+        }
+    }
+
+    /// The output of a connection went out wholly: there is room for more.
+    #[inline]
+    pub fn drained(&mut self, key: u32) {
+        let Some(session) = self.clients.session_of(key) else { return };
+        let Some(target) = self.clients.sessions.get(session as usize) else { return };
+        if target.outbox.as_ref().is_some_and(|o| o.waiting() > 0 || o.resending()) {
+            self.clients.pump(session);
+        }
+        if self.clients.sessions.get(session as usize).is_some_and(|s| s.replay.is_some()) {
+            self.replaying.push(session);
+        }
+    }
+
+    /// Whether the core has work of its own for the next turn.
+    pub fn busy(&self) -> bool {
+        !self.replaying.is_empty() || !self.clients.dirty.is_empty()
+    }
+
+    /// Counters since the start.
+    pub fn counters(&mut self) -> &mut Counters {
+        &mut self.clients.counters
+    }
+
+    /// What this shard holds at this moment. Looks at every session that is owed something: for once a second.
+    pub fn gauges(&self) -> Gauges {
+        let mut gauges = Gauges {
+            connections: self.clients.connections.len() as u64,
+            sessions: self.clients.sessions.len() as u64,
+            retained_messages: self.retained.len() as u64,
+            retained_bytes: self.retained.bytes() as u64,
+            mailbox_messages: 0,
+            ..Gauges::default()
+        };
+        for (_, client) in &self.clients.connections {
+            gauges.clients_connected += u64::from(client.link.phase == Phase::Open);
+            gauges.output_bytes += client.out.len() as u64;
+        }
+        for (_, session) in &self.clients.sessions {
+            gauges.subscriptions += session.filters.len() as u64;
+            gauges.shared_subscriptions += session.memberships.as_ref().map_or(0, |m| m.len()) as u64;
+            if let Some(outbox) = &session.outbox {
+                gauges.inflight_messages += u64::from(outbox.in_flight());
+                gauges.queued_messages += outbox.waiting() as u64;
+                gauges.queued_bytes += outbox.waiting_bytes() as u64;
+            }
+        }
+        for group in self.groups.iter() {
+            let (messages, bytes) = group.waiting();
+            gauges.queued_messages += messages as u64;
+            gauges.queued_bytes += bytes as u64;
+        }
+        gauges
+    }
+
+    /// From now on nobody is let in any more.
+    pub fn drain(&mut self) {
+        self.draining = true;
+        let open: Vec<u32> = self.clients.connections.iter().map(|(key, _)| key as u32).collect();
+        for key in open {
+            self.end(key, End::new(CloseReason::Drained, ReasonCode::SERVER_SHUTTING_DOWN, "shutting down"));
+        }
+    }
+
+    /// Connections whose output is not yet written.
+    pub fn unsent(&self) -> usize {
+        self.clients.connections.iter().filter(|(_, client)| !client.out.is_empty()).count()
+    }
+}

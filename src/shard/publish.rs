@@ -1,0 +1,200 @@
+//! PUBLISH from a client: its connection's rules, then the one door.
+
+use std::sync::Arc;
+
+use super::{Core, End};
+use crate::message::{MessageRef, NEVER};
+use crate::metrics::{CloseReason, PublishRefusal, Qos};
+use crate::protocol::{AckKind, PacketId, Publish, QoS, ReasonCode, forwarded_properties};
+use crate::topic;
+
+/// A PUBLISH that the broker does not take.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused {
+    /// What the publisher is told.
+    pub code: ReasonCode,
+    /// What it is counted as.
+    pub why: PublishRefusal,
+}
+
+impl Refused {
+    /// A refusal.
+    pub const fn new(code: ReasonCode, why: PublishRefusal) -> Self {
+        Self { code, why }
+    }
+}
+
+impl Core {
+    pub(super) fn publish(&mut self, key: u32, session: u32, publish: &Publish<'_>) -> Result<(), End> {
+        let counters = &mut self.clients.counters;
+        counters.messages_received.bump(Qos::level(publish.qos as u8));
+        counters.payload_bytes_received += publish.payload.len() as u64;
+        if publish.qos == QoS::ExactlyOnce
+            && let Some(id) = publish.packet_id
+            && !self.take_id(key, session, id)?
+        {
+            return Ok(());
+        }
+        let properties = &publish.properties;
+        let aliased: Arc<str>;
+        let topic = match properties.topic_alias {
+            None => publish.topic,
+            Some(alias) => {
+                aliased = self.resolve_alias(key, alias, publish.topic)?;
+                &aliased
+            }
+        };
+        if properties.subscription_ids.iter().next().is_some() {
+            let why = "a client may not send a subscription identifier";
+            return Err(End::new(CloseReason::ProtocolError, ReasonCode::PROTOCOL_ERROR, why));
+        }
+        let mut kept = std::mem::take(&mut self.looked_up.properties);
+        kept.clear();
+        let forwarded: &[u8] = if properties.raw.is_empty() {
+            &[]
+        } else {
+            forwarded_properties(properties.raw, &mut kept);
+            &kept
+        };
+        let message = MessageRef {
+            topic,
+            payload: publish.payload,
+            properties: forwarded,
+            expires_at: properties
+                .message_expiry
+                .map_or(NEVER, |seconds| self.clients.now.mono + u64::from(seconds) * 1000),
+            from: session,
+            qos: publish.qos,
+            retain: publish.retain,
+        };
+        let outcome = self.check_topic(topic).and_then(|()| self.enter(&message));
+        self.looked_up.properties = kept;
+        self.hold_back(key);
+        self.answer(key, session, publish, outcome)
+    }
+
+    /// Notes a QoS 2 packet id. `false`: it was taken before and only has to be confirmed again [MQTT-4.3.3-10].
+    fn take_id(&mut self, key: u32, session: u32, id: PacketId) -> Result<bool, End> {
+        let receive_maximum = self.common.settings.session.receive_maximum;
+        let Some(target) = self.clients.sessions.get_mut(session as usize) else { return Ok(false) };
+        if !target.received.get_or_insert_default().insert(id) {
+            self.clients.send_ack(key, AckKind::PubRec, id, ReasonCode::SUCCESS);
+            return Ok(false);
+        }
+        let Some(client) = self.clients.connections.get_mut(key as usize) else { return Ok(false) };
+        client.link.inbound += 1;
+        // 3.1.1 knows no Receive Maximum; its packet ids are the bound.
+        if client.link.version.is_v5() && client.link.inbound > receive_maximum {
+            let code = ReasonCode::RECEIVE_MAXIMUM_EXCEEDED;
+            return Err(End::new(CloseReason::ReceiveMaximum, code, "more in flight than Receive Maximum"));
+        }
+        Ok(true)
+    }
+
+    fn resolve_alias(&mut self, key: u32, alias: u16, topic: &str) -> Result<Arc<str>, End> {
+        let maximum = self.common.settings.session.topic_alias_maximum;
+        let invalid = |why| End::new(CloseReason::TopicAlias, ReasonCode::TOPIC_ALIAS_INVALID, why);
+        if alias == 0 || alias > maximum {
+            return Err(invalid("the topic alias is above Topic Alias Maximum"));
+        }
+        let Some(client) = self.clients.connections.get_mut(key as usize) else {
+            return Err(End::silent(CloseReason::Fault));
+        };
+        let known = &mut client.link.rare.get_or_insert_default().incoming;
+        let at = usize::from(alias) - 1;
+        if topic.is_empty() {
+            // 0x82, not 0x94: the alias is in range but was never set (3.3.2.3.4).
+            let unset = End::new(CloseReason::TopicAlias, ReasonCode::PROTOCOL_ERROR, "the topic alias was never set");
+            return known.get(at).cloned().flatten().ok_or(unset);
+        }
+        if known.len() <= at {
+            known.resize(at + 1, None);
+        }
+        let Some(place) = known.get_mut(at) else { return Err(invalid("no room for the topic alias")) };
+        match place {
+            Some(same) if **same == *topic => Ok(same.clone()),
+            _ => Ok(place.insert(Arc::from(topic)).clone()),
+        }
+    }
+
+    /// Names that nobody but the broker may publish to, and names over the configured bounds.
+    fn check_topic(&self, topic: &str) -> Result<(), Refused> {
+        // [MQTT-4.7.2-1]: clients should not exchange messages through names that start with `$`.
+        if topic.starts_with('$') || topic::check_name(topic, &self.topic_limits()).is_err() {
+            return Err(Refused::new(ReasonCode::TOPIC_NAME_INVALID, PublishRefusal::TopicInvalid));
+        }
+        Ok(())
+    }
+
+    /// PUBACK or PUBREC, or what becomes of a refused message.
+    #[inline]
+    fn answer(
+        &mut self,
+        key: u32,
+        session: u32,
+        publish: &Publish<'_>,
+        outcome: Result<bool, Refused>,
+    ) -> Result<(), End> {
+        let kind = match publish.qos {
+            QoS::AtMostOnce => None,
+            QoS::AtLeastOnce => Some(AckKind::PubAck),
+            QoS::ExactlyOnce => Some(AckKind::PubRec),
+        };
+        let reason = match outcome {
+            Ok(true) => ReasonCode::SUCCESS,
+            Ok(false) => {
+                self.clients.counters.messages_unmatched += 1;
+                ReasonCode::NO_MATCHING_SUBSCRIBERS
+            }
+            Err(refused) => {
+                self.clients.counters.publishes_refused.bump(refused.why);
+                let v5 = self.clients.connections.get(key as usize).is_some_and(|c| c.link.version.is_v5());
+                if kind.is_some() && !v5 {
+                    // An acknowledgement would be a lie, and 3.1.1 knows no other answer than to close.
+                    return Err(End::new(CloseReason::QuotaExceeded, refused.code, "the message was refused"));
+                }
+                if publish.qos == QoS::ExactlyOnce
+                    && let Some(id) = publish.packet_id
+                {
+                    self.release_refused(key, session, id);
+                }
+                refused.code
+            }
+        };
+        if let (Some(kind), Some(id)) = (kind, publish.packet_id) {
+            self.clients.send_ack(key, kind, id, reason);
+        }
+        Ok(())
+    }
+
+    /// A PUBREC with an error ends the exchange: the id is free at once [MQTT-4.3.3-9].
+    fn release_refused(&mut self, key: u32, session: u32, id: PacketId) {
+        if let Some(target) = self.clients.sessions.get_mut(session as usize)
+            && let Some(received) = target.received.as_mut()
+        {
+            received.remove(id);
+            if received.is_empty() {
+                target.received = None;
+            }
+        }
+        if let Some(client) = self.clients.connections.get_mut(key as usize) {
+            client.link.inbound = client.link.inbound.saturating_sub(1);
+        }
+    }
+
+    /// Stops reading a publisher whose messages go to a shard that does not keep up.
+    #[inline]
+    fn hold_back(&mut self, key: u32) {
+        if !self.looked_up.held_back {
+            return;
+        }
+        self.looked_up.held_back = false;
+        if let Some(client) = self.clients.connections.get_mut(key as usize)
+            && !client.paused
+        {
+            client.paused = true;
+            self.held.push(key);
+            self.clients.counters.reads_paused += 1;
+        }
+    }
+}

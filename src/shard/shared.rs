@@ -1,0 +1,493 @@
+//! Shared subscription groups that live on this shard: who gets the next message.
+//!
+//! A group lives on the shard that its text hashes to, wherever its members are. It counts what each member has not
+//! settled, hands nothing to a member that is gone, and takes back what a lost member left. Order is kept for each
+//! sticky key: while deliveries to a lost member are still on their way back, newer messages wait behind them.
+
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hashbrown::HashMap;
+use slab::Slab;
+
+use super::mailbox::{Gone, Join};
+use crate::config::settings::{SharingSettings, Strategy};
+use crate::message::{Message, Via};
+use crate::topic::SubscriptionOptions;
+
+/// Sticky keys remembered in each of the two generations of [`Sticky`].
+const STICKY_KEYS: usize = 65_536;
+
+/// One member's stay in a group.
+#[derive(Debug)]
+pub struct Member {
+    /// Shard of its session.
+    pub shard: u16,
+    /// Slab key of its session there.
+    pub session: u32,
+    /// Which stay; set anew whenever it comes back.
+    pub stay: u32,
+    /// Options of its subscription.
+    pub options: SubscriptionOptions,
+    /// Connected. An absent member keeps its place while its session lasts.
+    present: bool,
+    sent: u64,
+    unsettled: usize,
+    unsettled_bytes: usize,
+}
+
+/// Which member a key's messages go to, remembered for the keys used most recently.
+#[derive(Debug, Default)]
+struct Sticky {
+    young: HashMap<u64, u32, ahash::RandomState>,
+    old: HashMap<u64, u32, ahash::RandomState>,
+}
+
+impl Sticky {
+    fn get(&mut self, key: u64) -> Option<u32> {
+        if let Some(&slot) = self.young.get(&key) {
+            return Some(slot);
+        }
+        let slot = self.old.remove(&key)?;
+        self.set(key, slot);
+        Some(slot)
+    }
+
+    fn set(&mut self, key: u64, slot: u32) {
+        if self.young.len() >= STICKY_KEYS {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(key, slot);
+    }
+
+    fn forget(&mut self, slot: u32) {
+        self.young.retain(|_, s| *s != slot);
+        self.old.retain(|_, s| *s != slot);
+    }
+}
+
+/// A group.
+#[derive(Debug)]
+pub struct Group {
+    /// `$share/{name}/{filter}`.
+    pub text: Arc<str>,
+    strategy: Strategy,
+    key_level: Option<usize>,
+    members: Slab<Member>,
+    /// Slots of the members that are present, in the order they came.
+    present: Vec<u32>,
+    turn: usize,
+    sticky: Sticky,
+    /// Came back from lost members: goes out before the backlog.
+    returned: VecDeque<Arc<Message>>,
+    backlog: VecDeque<Arc<Message>>,
+    backlog_bytes: usize,
+    backlog_max: usize,
+    backlog_max_bytes: usize,
+    /// Deliveries to lost members that will still bounce; nothing goes out before they have.
+    settling: u64,
+    /// A desk group: it stays when it has no members, and its length is shown to the shards that fill it.
+    desk: Option<Arc<AtomicUsize>>,
+}
+
+/// A message with the member it goes to.
+#[derive(Debug)]
+pub struct Assigned {
+    /// Shard of the member.
+    pub shard: u16,
+    /// Slab key of its session there.
+    pub session: u32,
+    /// Options of its subscription.
+    pub options: SubscriptionOptions,
+    /// The way back.
+    pub via: Via,
+}
+
+/// What became of a message given to a group.
+#[derive(Debug)]
+pub enum Chosen {
+    /// It goes to this member.
+    Member(Assigned),
+    /// It has to wait in the backlog: give it to [`Group::wait`].
+    Wait,
+}
+
+/// How many messages a group could not keep.
+pub type Lost = usize;
+
+impl Group {
+    fn new(text: Arc<str>, settings: &SharingSettings) -> Self {
+        let (name, filter) = split(&text);
+        let rule =
+            settings.groups.iter().find(|r| r.filter_or_name == name || r.filter_or_name == filter);
+        Self {
+            strategy: rule.map_or(settings.default, |r| r.strategy),
+            key_level: rule.and_then(|r| r.key_level),
+            text,
+            members: Slab::new(),
+            present: Vec::new(),
+            turn: 0,
+            sticky: Sticky::default(),
+            returned: VecDeque::new(),
+            backlog: VecDeque::new(),
+            backlog_bytes: 0,
+            backlog_max: settings.backlog_messages,
+            backlog_max_bytes: settings.backlog_bytes,
+            settling: 0,
+            desk: None,
+        }
+    }
+
+    /// The filter behind the name.
+    pub fn filter(&self) -> &str {
+        split(&self.text).1
+    }
+
+    /// Messages that wait, and their bytes.
+    pub fn waiting(&self) -> (usize, usize) {
+        (self.returned.len() + self.backlog.len(), self.backlog_bytes)
+    }
+
+    /// Members, present or not.
+    pub fn members(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether anything waits that has to go out before a new message.
+    fn idle(&self) -> bool {
+        self.settling == 0 && self.returned.is_empty() && self.backlog.is_empty()
+    }
+
+    /// The sticky key of a topic: one of its levels, counted from 1, or the whole of it.
+    fn key_of(&self, topic: &str, hasher: &ahash::RandomState) -> u64 {
+        let level = self.key_level.and_then(|n| topic.split('/').nth(n.saturating_sub(1)));
+        hasher.hash_one(level.unwrap_or(topic))
+    }
+
+    fn has_room(&self, slot: u32, caps: Caps) -> bool {
+        self.members.get(slot as usize).is_some_and(|m| {
+            m.present && m.unsettled < caps.messages && m.unsettled_bytes < caps.bytes
+        })
+    }
+
+    fn choose(&mut self, topic: &str, caps: Caps, dice: &mut Dice<'_>) -> Option<u32> {
+        match self.strategy {
+            Strategy::Sticky => {
+                let key = self.key_of(topic, dice.hasher);
+                if let Some(slot) = self.sticky.get(key).filter(|&slot| self.has_room(slot, caps)) {
+                    return Some(slot);
+                }
+                // Rendezvous hashing: a key whose memory was lost finds the same member again.
+                let open = self.present.iter().copied().filter(|&slot| self.has_room(slot, caps));
+                let slot = open.max_by_key(|slot| dice.hasher.hash_one((key, slot)))?;
+                self.sticky.set(key, slot);
+                Some(slot)
+            }
+            Strategy::RoundRobin => self.next_in_turn(caps),
+            Strategy::Random => {
+                if self.present.is_empty() {
+                    return None;
+                }
+                self.turn = dice.random.usize(..self.present.len());
+                self.next_in_turn(caps)
+            }
+            Strategy::LeastInflight => {
+                self.turn = self.turn.wrapping_add(1);
+                let (count, turn) = (self.present.len(), self.turn);
+                let open = (0..count)
+                    .filter_map(|i| self.present.get(turn.wrapping_add(i) % count).copied())
+                    .filter(|&slot| self.has_room(slot, caps));
+                open.min_by_key(|&slot| self.members.get(slot as usize).map_or(0, |m| m.unsettled))
+            }
+        }
+    }
+
+    fn next_in_turn(&mut self, caps: Caps) -> Option<u32> {
+        for _ in 0..self.present.len() {
+            let slot = self.present.get(self.turn % self.present.len()).copied();
+            self.turn = self.turn.wrapping_add(1);
+            if let Some(slot) = slot.filter(|&slot| self.has_room(slot, caps)) {
+                return Some(slot);
+            }
+        }
+        None
+    }
+
+    fn assign(&mut self, slot: u32, weight: usize, counted: bool, place: (u16, u32)) -> Option<Assigned> {
+        let member = self.members.get_mut(slot as usize)?;
+        member.sent += 1;
+        if counted {
+            member.unsettled += 1;
+            member.unsettled_bytes += weight;
+        }
+        Some(Assigned {
+            shard: member.shard,
+            session: member.session,
+            options: member.options,
+            via: Via { home: place.0, group: place.1, member: slot, stay: member.stay },
+        })
+    }
+
+    /// Puts a message behind the backlog. `Err`: there is no room, or nobody will ever come for it.
+    fn wait(&mut self, message: Arc<Message>) -> Result<(), Lost> {
+        let kept = self.desk.is_some() || !self.members.is_empty();
+        if !kept
+            || self.backlog.len() >= self.backlog_max
+            || self.backlog_bytes + message.weight() > self.backlog_max_bytes
+        {
+            return Err(1);
+        }
+        self.backlog_bytes += message.weight();
+        self.backlog.push_back(message);
+        self.show();
+        Ok(())
+    }
+
+    fn take_waiting(&mut self) -> Option<Arc<Message>> {
+        if let Some(message) = self.returned.pop_front() {
+            return Some(message);
+        }
+        let message = self.backlog.pop_front()?;
+        self.backlog_bytes -= message.weight();
+        self.show();
+        Some(message)
+    }
+
+    fn give_back(&mut self, message: Arc<Message>) {
+        self.returned.push_front(message);
+    }
+
+    fn show(&self) {
+        if let Some(shown) = &self.desk {
+            shown.store(self.backlog.len(), Ordering::Release);
+        }
+    }
+
+    fn leave(&mut self, slot: u32) {
+        self.present.retain(|&s| s != slot);
+        self.sticky.forget(slot);
+    }
+}
+
+/// What one member may have unsettled before it counts as full.
+#[derive(Clone, Copy, Debug)]
+pub struct Caps {
+    /// Messages.
+    pub messages: usize,
+    /// Bytes.
+    pub bytes: usize,
+}
+
+struct Dice<'a> {
+    hasher: &'a ahash::RandomState,
+    random: &'a mut fastrand::Rng,
+}
+
+/// All groups whose home this shard is.
+#[derive(Debug)]
+pub struct Groups {
+    groups: Slab<Group>,
+    by_text: HashMap<Arc<str>, u32, ahash::RandomState>,
+    settings: Arc<SharingSettings>,
+    caps: Caps,
+    hasher: ahash::RandomState,
+    random: fastrand::Rng,
+    home: u16,
+}
+
+/// `$share/{name}/{filter}` into name and filter.
+pub fn split(text: &str) -> (&str, &str) {
+    text.strip_prefix("$share/").and_then(|rest| rest.split_once('/')).unwrap_or(("", text))
+}
+
+impl Groups {
+    /// No group yet. `hasher` decides sticky members: the same one gives the same choice.
+    pub fn new(
+        home: u16,
+        settings: Arc<SharingSettings>,
+        caps: Caps,
+        hasher: ahash::RandomState,
+        seed: u64,
+    ) -> Self {
+        Self {
+            groups: Slab::new(),
+            by_text: HashMap::default(),
+            settings,
+            caps,
+            hasher,
+            random: fastrand::Rng::with_seed(seed),
+            home,
+        }
+    }
+
+    /// The group under a slab key.
+    pub fn get(&self, key: u32) -> Option<&Group> {
+        self.groups.get(key as usize)
+    }
+
+    /// All groups.
+    pub fn iter(&self) -> impl Iterator<Item = &Group> {
+        self.groups.iter().map(|(_, group)| group)
+    }
+
+    /// Makes sure that the group exists; the key, and whether it is new and its filter has to be subscribed.
+    fn open(&mut self, text: &Arc<str>) -> (u32, bool) {
+        if let Some(&key) = self.by_text.get(text) {
+            return (key, false);
+        }
+        let key = self.groups.insert(Group::new(text.clone(), &self.settings)) as u32;
+        self.by_text.insert(text.clone(), key);
+        (key, true)
+    }
+
+    /// A desk group: it keeps a backlog from now on, members or not. `shown` tells its length to all shards.
+    pub fn open_desk(
+        &mut self,
+        text: &Arc<str>,
+        strategy: Strategy,
+        key_level: Option<usize>,
+        backlog: Caps,
+        shown: Arc<AtomicUsize>,
+    ) -> u32 {
+        let (key, _) = self.open(text);
+        if let Some(group) = self.groups.get_mut(key as usize) {
+            group.strategy = strategy;
+            group.key_level = key_level;
+            group.backlog_max = backlog.messages;
+            group.backlog_max_bytes = backlog.bytes;
+            group.desk = Some(shown);
+        }
+        key
+    }
+
+    /// A member comes or comes back. Returns the group's key and whether the group is new.
+    pub fn join(&mut self, join: &Join) -> (u32, bool) {
+        let (key, new) = self.open(&join.text);
+        let Some(group) = self.groups.get_mut(key as usize) else { return (key, new) };
+        let known = group
+            .members
+            .iter()
+            .find(|(_, m)| m.shard == join.shard && m.session == join.session)
+            .map(|(slot, _)| slot as u32);
+        let slot = known.unwrap_or_else(|| {
+            group.members.insert(Member {
+                shard: join.shard,
+                session: join.session,
+                stay: join.stay,
+                options: join.options,
+                present: false,
+                sent: 0,
+                unsettled: 0,
+                unsettled_bytes: 0,
+            }) as u32
+        });
+        if let Some(member) = group.members.get_mut(slot as usize) {
+            member.options = join.options;
+            if member.stay != join.stay || !member.present {
+                member.stay = join.stay;
+                member.sent = 0;
+                member.unsettled = 0;
+                member.unsettled_bytes = 0;
+            }
+            if !std::mem::replace(&mut member.present, true) {
+                group.present.push(slot);
+            }
+        }
+        (key, new)
+    }
+
+    /// A member goes. Returns the group's key, and what was lost because nobody is left to wait for.
+    pub fn gone(&mut self, gone: Gone) -> Option<(u32, Lost)> {
+        let key = self.by_text.get(&gone.text).copied()?;
+        let group = self.groups.get_mut(key as usize)?;
+        let (slot, member) = group
+            .members
+            .iter_mut()
+            .find(|(_, m)| m.shard == gone.shard && m.session == gone.session && m.stay == gone.stay)?;
+        if member.present {
+            // What was sent and had not arrived when the member left comes back as bounces.
+            group.settling += member.sent.saturating_sub(gone.arrived);
+        }
+        member.present = false;
+        member.unsettled = 0;
+        member.unsettled_bytes = 0;
+        if !gone.away {
+            group.members.remove(slot);
+        }
+        group.leave(slot as u32);
+        group.returned.extend(gone.returned);
+        Some((key, self.forget_if_unused(key)))
+    }
+
+    /// Without members, and not the desk's, a group is over; what waits in it is lost.
+    fn forget_if_unused(&mut self, key: u32) -> Lost {
+        let Some(group) = self.groups.get(key as usize) else { return 0 };
+        if group.desk.is_some() || !group.members.is_empty() || group.settling > 0 {
+            return 0;
+        }
+        let lost = group.returned.len() + group.backlog.len();
+        self.by_text.remove(&group.text);
+        self.groups.remove(key as usize);
+        lost
+    }
+
+    /// A delivery came back because its member was no longer there. Returns what was lost.
+    pub fn bounced(&mut self, key: u32, message: Arc<Message>) -> Lost {
+        let Some(group) = self.groups.get_mut(key as usize) else { return 1 };
+        group.settling = group.settling.saturating_sub(1);
+        group.returned.push_back(message);
+        self.forget_if_unused(key)
+    }
+
+    /// A member is done with a message.
+    pub fn settled(&mut self, via: Via, weight: u32) -> bool {
+        let Some(group) = self.groups.get_mut(via.group as usize) else { return false };
+        if let Some(member) = group.members.get_mut(via.member as usize).filter(|m| m.stay == via.stay) {
+            member.unsettled = member.unsettled.saturating_sub(1);
+            member.unsettled_bytes = member.unsettled_bytes.saturating_sub(weight as usize);
+        }
+        group.settling == 0 && !(group.returned.is_empty() && group.backlog.is_empty())
+    }
+
+    /// Chooses who gets a new message. `counted`: it is sent at QoS > 0 and will be settled.
+    pub fn dispatch(&mut self, key: u32, topic: &str, weight: usize, qos: u8) -> Chosen {
+        let home = self.home;
+        let mut dice = Dice { hasher: &self.hasher, random: &mut self.random };
+        let Some(group) = self.groups.get_mut(key as usize) else { return Chosen::Wait };
+        if !group.idle() {
+            return Chosen::Wait;
+        }
+        let slot = group.choose(topic, self.caps, &mut dice);
+        let assigned = slot.and_then(|slot| {
+            let counted = qos > 0 && group.members.get(slot as usize)?.options.qos() as u8 > 0;
+            group.assign(slot, weight, counted, (home, key))
+        });
+        assigned.map_or(Chosen::Wait, Chosen::Member)
+    }
+
+    /// Keeps a message until a member has room.
+    pub fn wait(&mut self, key: u32, message: Arc<Message>) -> Result<(), Lost> {
+        self.groups.get_mut(key as usize).map_or(Err(1), |group| group.wait(message))
+    }
+
+    /// The next message that waits, with the member that takes it now.
+    pub fn next(&mut self, key: u32) -> Option<(Arc<Message>, Assigned)> {
+        let home = self.home;
+        let mut dice = Dice { hasher: &self.hasher, random: &mut self.random };
+        let group = self.groups.get_mut(key as usize)?;
+        if group.settling > 0 || group.present.is_empty() {
+            return None;
+        }
+        let message = group.take_waiting()?;
+        let Some(slot) = group.choose(message.view().topic, self.caps, &mut dice) else {
+            group.give_back(message);
+            return None;
+        };
+        let counted = message.view().qos as u8 > 0
+            && group.members.get(slot as usize).is_some_and(|m| m.options.qos() as u8 > 0);
+        let assigned = group.assign(slot, message.weight(), counted, (home, key))?;
+        Some((message, assigned))
+    }
+}

@@ -1,0 +1,100 @@
+//! Coarse timers: one wheel a shard for keep-alives, session ends, will delays and replies that are awaited.
+//!
+//! An entry says only "look at this one now": whoever is looked at decides from its own state whether its time has
+//! come or when to be looked at again. So a packet that arrives costs a store of a time stamp and no timer at all.
+
+use crate::message::Millis;
+
+/// Milliseconds of one tick.
+pub const TICK: Millis = 100;
+
+const SLOTS: usize = 1024;
+
+/// What an entry points at: a slab key, and which arming this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timer {
+    /// Slab key.
+    pub key: u32,
+    /// What the thing under that key must still hold as its timer.
+    pub number: u32,
+    /// Which slab.
+    pub kind: Kind,
+}
+
+/// What a timer belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Keep-alive, the wait for CONNECT, the end of a closing connection.
+    Connection,
+    /// Session expiry and will delay.
+    Session,
+}
+
+/// The wheel. Times past its reach are looked at when it comes round and put in again.
+#[derive(Debug)]
+pub struct Wheel {
+    slots: Vec<Vec<Timer>>,
+    /// Tick that was fired last.
+    now: u64,
+}
+
+impl Wheel {
+    /// An empty wheel at `now`.
+    pub fn new(now: Millis) -> Self {
+        Self { slots: (0..SLOTS).map(|_| Vec::new()).collect(), now: now / TICK }
+    }
+
+    /// Asks to be looked at once `at` has passed, or earlier if that is far off.
+    pub fn arm(&mut self, timer: Timer, at: Millis) {
+        let tick = at.div_ceil(TICK).clamp(self.now + 1, self.now + SLOTS as u64 - 1);
+        if let Some(slot) = self.slots.get_mut(tick as usize % SLOTS) {
+            slot.push(timer);
+        }
+    }
+
+    /// Takes out the timers whose time has come, one tick's worth a call; `None` when the wheel has caught up.
+    pub fn fire(&mut self, now: Millis) -> Option<Vec<Timer>> {
+        if self.now >= now / TICK {
+            return None;
+        }
+        self.now += 1;
+        self.slots.get_mut(self.now as usize % SLOTS).map(std::mem::take)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn timer(key: u32) -> Timer {
+        Timer { key, number: 0, kind: Kind::Connection }
+    }
+
+    fn fired(wheel: &mut Wheel, now: Millis) -> Vec<u32> {
+        let mut keys = Vec::new();
+        while let Some(timers) = wheel.fire(now) {
+            keys.extend(timers.iter().map(|t| t.key));
+        }
+        keys
+    }
+
+    #[test]
+    fn fires_not_before_and_at_most_one_tick_late() {
+        let mut wheel = Wheel::new(0);
+        wheel.arm(timer(1), 1500);
+        wheel.arm(timer(2), 1501);
+        assert_eq!(fired(&mut wheel, 1499), []);
+        assert_eq!(fired(&mut wheel, 1500), [1]);
+        assert_eq!(fired(&mut wheel, 1600), [2]);
+    }
+
+    #[test]
+    fn far_times_are_looked_at_early_and_past_ones_at_the_next_tick() {
+        let mut wheel = Wheel::new(10_000);
+        wheel.arm(timer(1), u64::MAX / 2);
+        wheel.arm(timer(2), 0);
+        assert_eq!(fired(&mut wheel, 10_100), [2]);
+        assert_eq!(fired(&mut wheel, 10_000 + TICK * SLOTS as u64), [1]);
+    }
+}
