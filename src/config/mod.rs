@@ -1,1 +1,3 @@
 //! TOML to the settings of each part; problems as data.
+
+pub mod problem;
