@@ -147,6 +147,11 @@ impl Batch {
         self.mail.is_empty()
     }
 
+    /// Pieces of mail in it.
+    pub fn len(&self) -> usize {
+        self.mail.len()
+    }
+
     /// Bytes it holds, roughly.
     pub fn weight(&self) -> usize {
         self.weight

@@ -6,6 +6,7 @@
 
 mod acks;
 mod bytes;
+mod census;
 pub mod clients;
 mod connect;
 mod desk;
@@ -30,7 +31,7 @@ use std::sync::atomic::AtomicUsize;
 use crate::clock::Now;
 use crate::config::settings::Settings;
 use crate::desk::Routing;
-use crate::metrics::{CloseReason, Counters, Gauges};
+use crate::metrics::{CloseReason, Counters};
 use crate::protocol::ReasonCode;
 use crate::session::{Connection, Phase};
 use crate::topic::SubscriptionIndex;
@@ -98,9 +99,19 @@ pub struct Effects {
     /// Connections that belong to another shard: to be taken out and handed over with these bytes.
     pub hand_over: Vec<HandOver>,
     /// Connections to be closed once their output is written.
-    pub close: Vec<u32>,
+    pub close: Vec<Close>,
     /// Connections whose reading may go on: [`Core::resume`] first, then the socket.
     pub resume: Vec<u32>,
+}
+
+/// A connection that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Close {
+    /// Its slab key.
+    pub connection: u32,
+    /// What the client still sends must be read away first: closing a socket with unread bytes resets it, and the
+    /// client may lose what we have just told it.
+    pub linger: bool,
 }
 
 /// A connection on its way to its client's home.
@@ -157,6 +168,7 @@ pub struct Core {
     held: Vec<u32>,
     replaying: Vec<u32>,
     looked_up: door::LookedUp,
+    census: census::Census,
     random: fastrand::Rng,
     number: u32,
     draining: bool,
@@ -182,6 +194,7 @@ impl Core {
             held: Vec::new(),
             replaying: Vec::new(),
             looked_up: door::LookedUp::default(),
+            census: census::Census::default(),
             random: fastrand::Rng::with_seed(seed),
             number: 0,
             draining: false,
@@ -204,6 +217,12 @@ impl Core {
 
     /// A connection that `listener` accepted. Returns its key.
     pub fn accept(&mut self, listener: u16) -> u32 {
+        self.clients.counters.connections_accepted += 1;
+        self.adopt(listener)
+    }
+
+    /// A connection that another shard accepted and handed over.
+    pub fn adopt(&mut self, listener: u16) -> u32 {
         let number = self.next_number();
         let now = self.clients.now;
         let client = Client {
@@ -217,7 +236,6 @@ impl Core {
         let key = self.clients.connections.insert(client) as u32;
         let wait = self.common.settings.listener(listener).map_or(0, |l| l.connect_timeout.as_millis() as u64);
         self.timers.arm(Timer { key, number, kind: Kind::Connection }, now.mono + wait);
-        self.clients.counters.connections_accepted += 1;
         key
     }
 
@@ -249,37 +267,6 @@ impl Core {
     /// Counters since the start.
     pub fn counters(&mut self) -> &mut Counters {
         &mut self.clients.counters
-    }
-
-    /// What this shard holds at this moment. Looks at every session that is owed something: for once a second.
-    pub fn gauges(&self) -> Gauges {
-        let mut gauges = Gauges {
-            connections: self.clients.connections.len() as u64,
-            sessions: self.clients.sessions.len() as u64,
-            retained_messages: self.retained.len() as u64,
-            retained_bytes: self.retained.bytes() as u64,
-            mailbox_messages: 0,
-            ..Gauges::default()
-        };
-        for (_, client) in &self.clients.connections {
-            gauges.clients_connected += u64::from(client.link.phase == Phase::Open);
-            gauges.output_bytes += client.out.len() as u64;
-        }
-        for (_, session) in &self.clients.sessions {
-            gauges.subscriptions += session.filters.len() as u64;
-            gauges.shared_subscriptions += session.memberships.as_ref().map_or(0, |m| m.len()) as u64;
-            if let Some(outbox) = &session.outbox {
-                gauges.inflight_messages += u64::from(outbox.in_flight());
-                gauges.queued_messages += outbox.waiting() as u64;
-                gauges.queued_bytes += outbox.waiting_bytes() as u64;
-            }
-        }
-        for group in self.groups.iter() {
-            let (messages, bytes) = group.waiting();
-            gauges.queued_messages += messages as u64;
-            gauges.queued_bytes += bytes as u64;
-        }
-        gauges
     }
 
     /// From now on nobody is let in any more.

@@ -1,7 +1,7 @@
 //! What happens because time passes: keep-alives, waits that end, wills that are due, sessions that expire.
 
 use super::timers::{Kind, TICK, Timer};
-use super::{Core, End};
+use super::{Close, Core, End};
 use crate::message::{Millis, NEVER};
 use crate::metrics::CloseReason;
 use crate::protocol::ReasonCode;
@@ -26,6 +26,7 @@ impl Core {
                 }
             }
         }
+        self.take_census();
     }
 
     fn look_at_connection(&mut self, timer: Timer) {
@@ -51,7 +52,7 @@ impl Core {
                     self.end(timer.key, End::new(CloseReason::KeepAlive, code, "nothing came in time"));
                 }
             }
-            Phase::Closing => self.effects.close.push(timer.key),
+            Phase::Closing => self.effects.close.push(Close { connection: timer.key, linger: false }),
         }
     }
 

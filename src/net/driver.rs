@@ -1,0 +1,504 @@
+//! The loop of one shard.
+//!
+//! One turn: take the ready events; read each socket into the one read buffer and give it to the core; open the mail;
+//! post what is for other shards; write every connection that has output once. A socket that filled the buffer is read
+//! again in the next turn, after all others, so that one busy client does not starve the rest.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+
+use super::{Loops, Moving, SharedLoops};
+use crate::clock::Clock;
+use crate::message::Millis;
+use crate::metrics::{CloseReason, Handles};
+use crate::protocol::QoS;
+use crate::session::Phase;
+use crate::shard::timers::TICK;
+use crate::shard::{Close, Core, ShardId};
+
+/// Token of the waker.
+pub const WAKER: Token = Token(usize::MAX);
+
+/// Size of the read buffer, and most that one socket may bring in a turn.
+const READ_BUFFER: usize = 64 * 1024;
+
+/// Events taken in a turn.
+const EVENTS: usize = 1024;
+
+/// Connections accepted in a turn from one listener.
+const ACCEPTS: usize = 128;
+
+/// Rounds of writing in a turn: a drained buffer may be filled again by what waits behind it.
+const ROUNDS: usize = 4;
+
+/// What the control thread tells a shard.
+#[derive(Debug)]
+pub enum Command {
+    /// Let nobody in any more, tell everybody, and stop when their output is gone or the time is up.
+    Drain(Duration),
+    /// Publish these retained messages of the broker itself.
+    Publish(Vec<(String, String)>),
+}
+
+/// A shard's core with its sockets.
+#[derive(Debug)]
+pub struct Driver {
+    core: Core,
+    poll: Poll,
+    events: Events,
+    listeners: Vec<Option<TcpListener>>,
+    /// Accept again in the next turn: more may be waiting, or no descriptor was left.
+    accept_again: bool,
+    sockets: Vec<Option<TcpStream>>,
+    buffer: Box<[u8]>,
+    again: Vec<u32>,
+    writing: Vec<u32>,
+    loops: SharedLoops,
+    id: ShardId,
+    clock: Clock,
+    next_tick: Millis,
+    next_report: Millis,
+    longest_turn: Millis,
+    handles: Handles,
+    stop_at: Option<Millis>,
+}
+
+/// The poll's descriptor, for tokio to watch.
+struct Watched(RawFd);
+
+impl AsRawFd for Watched {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0
+    }
+}
+
+impl Driver {
+    /// A shard's loop over `listeners`, one socket of each. `poll` already knows the waker of `loops`.
+    pub fn new(
+        core: Core,
+        poll: Poll,
+        listeners: Vec<TcpListener>,
+        loops: Arc<Loops>,
+        clock: Clock,
+        handles: Handles,
+    ) -> io::Result<Self> {
+        let mut listeners = listeners;
+        for (number, listener) in listeners.iter_mut().enumerate() {
+            poll.registry().register(listener, listener_token(number), Interest::READABLE)?;
+        }
+        let now = clock.mono();
+        Ok(Self {
+            id: core.id,
+            core,
+            poll,
+            events: Events::with_capacity(EVENTS),
+            listeners: listeners.into_iter().map(Some).collect(),
+            accept_again: false,
+            sockets: Vec::new(),
+            buffer: vec![0; READ_BUFFER].into_boxed_slice(),
+            again: Vec::new(),
+            writing: Vec::new(),
+            loops,
+            clock,
+            next_tick: now + TICK,
+            next_report: now,
+            longest_turn: 0,
+            handles,
+            stop_at: None,
+        })
+    }
+
+    /// Runs until it was told to drain and has.
+    pub async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) -> io::Result<()> {
+        let watched = AsyncFd::new(Watched(self.poll.as_raw_fd()))?;
+        let mut tick = tokio::time::interval(Duration::from_millis(TICK));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            if self.busy() {
+                self.turn()?;
+                tokio::task::yield_now().await;
+            } else {
+                tokio::select! {
+                    biased;
+                    ready = watched.readable() => {
+                        // Fewer events than there is room for: the poll is drained, and whatever comes from now on
+                        // makes its descriptor ready anew.
+                        if self.turn()? < EVENTS {
+                            ready?.clear_ready();
+                        }
+                    }
+                    _ = tick.tick() => {}
+                    Some(command) = commands.recv() => self.obey(command)?,
+                }
+            }
+            if self.clock.mono() >= self.next_tick {
+                self.tick();
+                while let Ok(command) = commands.try_recv() {
+                    self.obey(command)?;
+                }
+                self.finish_turn();
+                if self.stopped() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn busy(&self) -> bool {
+        self.accept_again || !self.again.is_empty() || self.core.busy()
+    }
+
+    fn obey(&mut self, command: Command) -> io::Result<()> {
+        match command {
+            Command::Drain(deadline) => {
+                for listener in &mut self.listeners {
+                    if let Some(mut listener) = listener.take() {
+                        self.poll.registry().deregister(&mut listener)?;
+                    }
+                }
+                self.accept_again = false;
+                self.core.drain();
+                self.stop_at = Some(self.clock.mono() + deadline.as_millis() as Millis);
+            }
+            Command::Publish(messages) => {
+                for (topic, payload) in &messages {
+                    self.core.publish_own(topic, payload.as_bytes(), QoS::AtMostOnce, true);
+                }
+            }
+        }
+        self.finish_turn();
+        Ok(())
+    }
+
+    /// Whether a drain has come to its end.
+    fn stopped(&self) -> bool {
+        self.stop_at.is_some_and(|at| self.core.clients.connections.is_empty() || self.clock.mono() >= at)
+    }
+
+    fn tick(&mut self) {
+        let now = self.clock.now();
+        let late = now.mono.saturating_sub(self.next_tick);
+        self.next_tick = now.mono + TICK;
+        self.core.set_now(now);
+        self.core.tick();
+        // A listener may have had to leave connections for want of descriptors; no event will say so again.
+        self.accept_again |= self.core.counters().accept_failures > 0 && self.stop_at.is_none();
+        let longest = std::mem::take(&mut self.longest_turn);
+        self.handles.ticked(Duration::from_millis(late), Duration::from_millis(longest));
+        if let Some(reach) = self.loops.reach.get(usize::from(self.id)) {
+            reach.alive.store(now.mono, Ordering::Relaxed);
+            if now.mono >= self.next_report {
+                self.next_report = now.mono + 1000;
+                let mut gauges = self.core.gauges();
+                gauges.loop_drift_seconds = Duration::from_millis(late).as_secs_f64();
+                self.handles.publish(self.core.counters(), &gauges);
+                *reach.report.lock() = (self.core.counters().clone(), gauges);
+            }
+        }
+    }
+
+    /// One turn; says how many events it took.
+    fn turn(&mut self) -> io::Result<usize> {
+        let now = self.clock.now();
+        self.core.set_now(now);
+        let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        match self.poll.poll(&mut events, Some(Duration::ZERO)) {
+            Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        let again = std::mem::take(&mut self.again);
+        let mut taken = 0;
+        for event in &events {
+            taken += 1;
+            let Token(token) = event.token();
+            if event.token() == WAKER {
+                self.woken();
+            } else if token >= self.sockets.len() {
+                self.accept(usize::MAX - 1 - token);
+            } else {
+                let key = token as u32;
+                if event.is_writable() {
+                    self.writable(key);
+                }
+                if event.is_readable() || event.is_read_closed() || event.is_error() {
+                    self.read(key, event.is_read_closed());
+                }
+            }
+        }
+        self.events = events;
+        for key in again {
+            self.read(key, true);
+        }
+        if std::mem::take(&mut self.accept_again) {
+            for number in 0..self.listeners.len() {
+                self.accept(number);
+            }
+        }
+        self.finish_turn();
+        self.core.counters().turns += 1;
+        self.longest_turn = self.longest_turn.max(self.clock.mono() - now.mono);
+        Ok(taken)
+    }
+
+    /// Posts, writes, and does what the core asks for.
+    fn finish_turn(&mut self) {
+        for round in 0..ROUNDS {
+            let wake = self.core.end_turn();
+            for shard in 0..self.loops.reach.len() as ShardId {
+                if wake & (1 << shard) != 0 {
+                    self.loops.wake(shard);
+                }
+            }
+            for moving in std::mem::take(&mut self.core.effects.hand_over) {
+                self.hand_over(moving);
+            }
+            self.write_dirty();
+            for close in std::mem::take(&mut self.core.effects.close) {
+                self.close(close);
+            }
+            for key in std::mem::take(&mut self.core.effects.resume) {
+                self.core.resume(key);
+                // Events may have passed while it was not read.
+                self.again.push(key);
+            }
+            if round + 1 == ROUNDS || self.core.clients.dirty.is_empty() {
+                break;
+            }
+        }
+    }
+
+    /// Mail or sockets have come from another shard.
+    fn woken(&mut self) {
+        let loops = self.loops.clone();
+        let Some(reach) = loops.reach.get(usize::from(self.id)) else { return };
+        // Before looking: what is posted after this wakes again.
+        reach.woken.store(false, Ordering::Release);
+        let moving = std::mem::take(&mut *reach.sockets.lock());
+        for Moving { stream, bytes, listener } in moving {
+            let key = self.core.adopt(listener);
+            if self.install(key, stream) {
+                self.core.receive(key, &bytes);
+            }
+        }
+        self.core.open_mail(|sender| loops.wake(sender));
+    }
+
+    fn accept(&mut self, number: usize) {
+        for _ in 0..ACCEPTS {
+            let Some(listener) = self.listeners.get(number).and_then(Option::as_ref) else { return };
+            let stream = match listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    let failures = &mut self.core.counters().accept_failures;
+                    *failures += 1;
+                    if failures.is_power_of_two() {
+                        tracing::warn!(%error, failures, "a connection could not be accepted");
+                    }
+                    return;
+                }
+            };
+            if self.enter(number) {
+                let key = self.core.accept(number as u16);
+                self.install(key, stream);
+            }
+        }
+        self.accept_again = true;
+    }
+
+    /// Counts a connection in, unless its listener is full.
+    fn enter(&mut self, number: usize) -> bool {
+        let settings = self.core.clients.terms.clone();
+        let (Some(open), Some(listener)) =
+            (self.loops.open.get(number), settings.listener(number as u16))
+        else {
+            return false;
+        };
+        let total: usize = self.loops.open.iter().map(|o| o.load(Ordering::Relaxed)).sum();
+        if open.fetch_add(1, Ordering::Relaxed) < listener.max_connections
+            && total < settings.limits.max_connections
+        {
+            return true;
+        }
+        open.fetch_sub(1, Ordering::Relaxed);
+        self.core.counters().connects_refused.bump(crate::metrics::RefuseReason::ConnectionLimit);
+        false
+    }
+
+    /// Hangs a socket on the poll under its connection's key.
+    fn install(&mut self, key: u32, mut stream: TcpStream) -> bool {
+        let token = Token(key as usize);
+        let registered =
+            self.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE);
+        if self.sockets.len() <= key as usize {
+            self.sockets.resize_with(key as usize + 1, || None);
+        }
+        if let Some(place) = self.sockets.get_mut(key as usize) {
+            *place = Some(stream);
+        }
+        if let Err(error) = registered {
+            tracing::error!(%error, "a connection could not be watched");
+            self.gone(key, CloseReason::Fault);
+            return false;
+        }
+        true
+    }
+
+    /// Reads once. `more`: a socket whose end was announced, or that was full, says so only once.
+    fn read(&mut self, key: u32, more: bool) {
+        let Some(stream) = self.sockets.get_mut(key as usize).and_then(Option::as_mut) else { return };
+        if self.core.clients.connections.get(key as usize).is_none_or(|client| client.paused) {
+            return;
+        }
+        match stream.read(&mut self.buffer) {
+            Ok(0) => self.gone(key, CloseReason::ClientGone),
+            Ok(n) => {
+                if n == self.buffer.len() || more {
+                    self.again.push(key);
+                }
+                if let Some(bytes) = self.buffer.get(..n) {
+                    self.core.receive(key, bytes);
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.again.push(key),
+            Err(_) => self.gone(key, CloseReason::SocketError),
+        }
+    }
+
+    fn writable(&mut self, key: u32) {
+        if let Some(client) = self.core.clients.connections.get_mut(key as usize)
+            && client.blocked
+        {
+            client.blocked = false;
+            self.write(key);
+        }
+    }
+
+    fn write_dirty(&mut self) {
+        let mut writing = std::mem::take(&mut self.writing);
+        std::mem::swap(&mut writing, &mut self.core.clients.dirty);
+        for &key in &writing {
+            if let Some(client) = self.core.clients.connections.get_mut(key as usize)
+                && client.dirty
+            {
+                client.dirty = false;
+                self.write(key);
+            }
+        }
+        writing.clear();
+        self.writing = writing;
+    }
+
+    /// Writes what a connection has, as far as its socket takes it.
+    fn write(&mut self, key: u32) {
+        let Some(stream) = self.sockets.get_mut(key as usize).and_then(Option::as_mut) else { return };
+        let Some(client) = self.core.clients.connections.get_mut(key as usize) else { return };
+        let mut sent = 0;
+        let failed = loop {
+            if client.out.is_empty() {
+                break false;
+            }
+            let (offered, written) = match client.out.contiguous() {
+                Some(bytes) => (bytes.len(), stream.write(bytes)),
+                None => {
+                    let slices = client.out.slices();
+                    (slices.iter().map(|s| s.len()).sum(), stream.write_vectored(&slices))
+                }
+            };
+            match written {
+                Ok(n) => {
+                    sent += n as u64;
+                    client.out.advance(n, &mut self.core.clients.pool);
+                    if n < offered {
+                        client.blocked = true;
+                        break false;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    client.blocked = true;
+                    break false;
+                }
+                Err(_) => break true,
+            }
+        };
+        let (closing, done) = (client.link.phase == Phase::Closing, client.out.is_empty());
+        self.core.clients.counters.bytes_sent += sent;
+        if failed {
+            self.gone(key, CloseReason::SocketError);
+        } else if done && closing {
+            self.core.effects.close.push(Close { connection: key, linger: true });
+        } else if done {
+            self.core.drained(key);
+        }
+    }
+
+    /// Closes a connection that is over, once its last bytes are written.
+    fn close(&mut self, close: Close) {
+        let key = close.connection;
+        let Some(client) = self.core.clients.connections.get(key as usize) else { return };
+        if client.link.phase != Phase::Closing {
+            return;
+        }
+        if !close.linger {
+            return self.gone(key, CloseReason::ClientGone);
+        }
+        if !client.out.is_empty() {
+            return;
+        }
+        // The client reads our last words, closes, and so ends the wait; a timer ends it otherwise.
+        let shut = self
+            .sockets
+            .get_mut(key as usize)
+            .and_then(Option::as_mut)
+            .map(|stream| stream.shutdown(std::net::Shutdown::Write));
+        if !matches!(shut, Some(Ok(()))) {
+            self.gone(key, CloseReason::ClientGone);
+        } else {
+            self.again.push(key);
+        }
+    }
+
+    /// Lets go of a socket and its connection.
+    fn gone(&mut self, key: u32, reason: CloseReason) {
+        self.core.hang_up(key, reason);
+        self.take_socket(key);
+        if let Some(client) = self.core.clients.connections.get(key as usize)
+            && let Some(open) = self.loops.open.get(usize::from(client.link.listener))
+        {
+            open.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.core.forget(key);
+    }
+
+    fn take_socket(&mut self, key: u32) -> Option<TcpStream> {
+        let mut stream = self.sockets.get_mut(key as usize)?.take()?;
+        // Closing would do it too; a socket that is handed over stays open.
+        if let Err(error) = self.poll.registry().deregister(&mut stream) {
+            tracing::debug!(%error, "a closed socket was not watched");
+        }
+        Some(stream)
+    }
+
+    fn hand_over(&mut self, moving: crate::shard::HandOver) {
+        let Some(stream) = self.take_socket(moving.connection) else { return };
+        self.core.forget(moving.connection);
+        if let Some(reach) = self.loops.reach.get(usize::from(moving.shard)) {
+            reach.sockets.lock().push(Moving { stream, bytes: moving.bytes, listener: moving.listener });
+            reach.wake();
+        }
+    }
+}
+
+fn listener_token(number: usize) -> Token {
+    Token(usize::MAX - 1 - number)
+}

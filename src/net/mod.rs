@@ -1,0 +1,83 @@
+//! Sockets: listeners, the bytes of connections, and the loop that gives them to a shard's [`Core`].
+//!
+//! Knows no rule of MQTT. A shard's sockets hang on its own `mio::Poll` with the core's keys as tokens; tokio watches
+//! that poll's descriptor and runs what is not a client's bytes.
+
+mod driver;
+mod listener;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+
+use mio::Waker;
+use mio::net::TcpStream;
+use parking_lot::Mutex;
+
+pub use driver::{Command, Driver};
+pub use listener::{BindError, Bound, bind};
+
+use crate::metrics::{Counters, Gauges};
+use crate::shard::ShardId;
+
+/// A socket that moves to its client's home.
+#[derive(Debug)]
+pub(crate) struct Moving {
+    stream: TcpStream,
+    bytes: Vec<u8>,
+    listener: u16,
+}
+
+/// How other threads reach one shard's loop.
+#[derive(Debug)]
+pub struct Reach {
+    waker: Waker,
+    sockets: Mutex<Vec<Moving>>,
+    /// Set while a wake-up is under way, so that a second one costs no system call.
+    woken: AtomicBool,
+    /// Milliseconds of the server's clock at the last tick, for `/healthz`.
+    pub alive: AtomicU64,
+    /// What the shard last said of itself.
+    pub report: Mutex<(Counters, Gauges)>,
+}
+
+/// What the loops of all shards share.
+#[derive(Debug)]
+pub struct Loops {
+    /// By shard.
+    pub reach: Vec<Reach>,
+    /// Open connections by listener.
+    pub open: Vec<AtomicUsize>,
+}
+
+impl Loops {
+    fn wake(&self, shard: ShardId) {
+        if let Some(reach) = self.reach.get(usize::from(shard)) {
+            reach.wake();
+        }
+    }
+}
+
+impl Reach {
+    /// The handle of a loop that `waker` wakes.
+    pub fn new(waker: Waker) -> Self {
+        Self {
+            waker,
+            sockets: Mutex::default(),
+            woken: AtomicBool::new(false),
+            alive: AtomicU64::new(0),
+            report: Mutex::default(),
+        }
+    }
+
+    fn wake(&self) {
+        use std::sync::atomic::Ordering::AcqRel;
+        if !self.woken.swap(true, AcqRel)
+            && let Err(error) = self.waker.wake()
+        {
+            tracing::error!(%error, "a shard could not be woken");
+        }
+    }
+}
+
+/// Shared by the threads of a server.
+pub type SharedLoops = Arc<Loops>;

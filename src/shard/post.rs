@@ -1,0 +1,201 @@
+//! Between shards: mail in, mail out, and the end of a turn.
+
+use super::door::{to_group, to_member};
+use super::mailbox::{Gone, Join, Mail, Share};
+use super::{Core, End, ShardId};
+use crate::message::SubscriptionIds;
+use crate::metrics::{CloseReason, DropReason};
+use crate::protocol::{QoS, ReasonCode};
+use crate::topic::{Subscription, SubscriptionOptions, Target};
+
+/// Emptied batches kept for the next turn.
+const KEEP_BATCHES: usize = 16;
+
+impl Core {
+    /// Puts mail into the batch for another shard.
+    pub(super) fn post(&mut self, shard: ShardId, mail: Mail) {
+        if let Some(batch) = self.outgoing.get_mut(usize::from(shard)) {
+            batch.push(mail);
+        }
+    }
+
+    /// Works off what other shards have posted. Calls `wake` for each sender that waited for room.
+    pub fn open_mail(&mut self, mut wake: impl FnMut(ShardId)) {
+        let common = self.common.clone();
+        let Some(mailbox) = common.mailboxes.get(usize::from(self.id)) else { return };
+        let mut batches = Vec::new();
+        mailbox.take(&mut batches);
+        for mut batch in batches {
+            let (from, weight) = batch.origin();
+            batch.open(
+                self,
+                |core, message| {
+                    core.deliver(&message, None);
+                },
+                Self::mail,
+            );
+            if let Some(waiting) = mailbox.opened(weight, from) {
+                wake(waiting);
+            }
+            if self.spare.len() < KEEP_BATCHES {
+                self.spare.extend(batch.spare());
+            }
+        }
+    }
+
+    fn mail(&mut self, mail: Mail) {
+        match mail {
+            Mail::Small(_) => {}
+            Mail::Large(message) => {
+                self.deliver(&message.view(), Some(message.clone()));
+            }
+            Mail::Retain(message) => self.store_retained(message),
+            Mail::Ask(question) => {
+                let page = self.answer(&question);
+                self.post(question.shard, Mail::Page(Box::new(page)));
+            }
+            Mail::Page(page) => {
+                let (session, _) = page.session;
+                self.page(*page);
+                self.replaying.push(session);
+            }
+            Mail::Join(join) => self.member_joins(&join),
+            Mail::Gone(gone) => self.member_goes(*gone),
+            Mail::Share(share) => self.shared(*share),
+            Mail::Bounce(share) => {
+                self.clients.counters.shared_redispatched += 1;
+                let lost = self.groups.bounced(share.via.group, share.message);
+                self.clients.counters.messages_dropped.add(DropReason::SharedNoMember, lost as u64);
+                self.drain_group(share.via.group);
+            }
+            Mail::Settled(via, weight) => {
+                if self.groups.settled(via, weight) {
+                    self.drain_group(via.group);
+                }
+            }
+        }
+    }
+
+    pub(super) fn member_joins(&mut self, join: &Join) {
+        let (group, new) = self.groups.join(join);
+        if new {
+            self.subscribe_group(group);
+        }
+        self.drain_group(group);
+    }
+
+    /// Enters a group's filter into the index.
+    pub(super) fn subscribe_group(&mut self, key: u32) {
+        let Some(group) = self.groups.get(key) else { return };
+        let options = SubscriptionOptions::new(QoS::ExactlyOnce, false, true, 0);
+        let subscription = Subscription { target: Target::group(key), options };
+        let added = self.index.subscribe(group.filter(), subscription);
+        if added.first {
+            self.common.interest.add(&added.filter, self.id);
+        }
+    }
+
+    pub(super) fn member_goes(&mut self, gone: Gone) {
+        let text = gone.text.clone();
+        let Some((group, lost)) = self.groups.gone(gone) else { return };
+        self.clients.counters.messages_dropped.add(DropReason::SharedNoMember, lost as u64);
+        if self.groups.get(group).is_none_or(|g| g.text != text) {
+            self.drop_interest(super::shared::split(&text).1, Target::group(group));
+        }
+        self.drain_group(group);
+    }
+
+    /// A message of a group that lives elsewhere, for a member here.
+    fn shared(&mut self, share: Share) {
+        let membership = self
+            .clients
+            .sessions
+            .get_mut(share.session as usize)
+            .and_then(|s| s.memberships.as_mut())
+            .and_then(|m| m.iter_mut().find(|m| m.stay == share.via.stay && m.present));
+        let Some(membership) = membership else {
+            return self.post(share.via.home, Mail::Bounce(Box::new(share)));
+        };
+        membership.arrived += 1;
+        let Share { message, session, options, via } = share;
+        let view = message.view();
+        let ids = options.id().map_or(SubscriptionIds::None, SubscriptionIds::One);
+        let mut outgoing = self.clients.outgoing(view, false);
+        outgoing.owned = Some(message.clone());
+        let retain = view.retain && options.retain_as_published();
+        self.clients.deliver(session, view.qos.min(options.qos()), retain, &ids, &mut outgoing, Some(via));
+        self.clients.delivered(outgoing);
+    }
+
+    /// Hands out what waits in a group, as far as members have room.
+    fn drain_group(&mut self, group: u32) {
+        while let Some((message, assigned)) = self.groups.next(group) {
+            let mut outgoing = self.clients.outgoing(message.view(), false);
+            outgoing.owned = Some(message.clone());
+            to_member(&mut self.clients, &mut self.outgoing, self.id, &assigned, &mut outgoing);
+            self.clients.delivered(outgoing);
+        }
+    }
+
+    /// Tells the groups what their members are done with.
+    fn settle(&mut self) {
+        // Settling hands out more, which may settle more (a message that is too large for its member).
+        while !self.clients.settled.is_empty() {
+            for (via, weight) in std::mem::take(&mut self.clients.settled) {
+                if via.home != self.id {
+                    self.post(via.home, Mail::Settled(via, weight));
+                } else if self.groups.settled(via, weight) {
+                    self.drain_group(via.group);
+                }
+            }
+        }
+    }
+
+    /// What a turn leaves to be done before its mail is posted and its output written. Returns the shards that have
+    /// to be woken.
+    pub fn end_turn(&mut self) -> super::interest::Mask {
+        self.replay_all();
+        self.settle();
+        for session in std::mem::take(&mut self.clients.overflowed) {
+            if let Some(connection) = self.clients.connection_of(session) {
+                let code = ReasonCode::QUOTA_EXCEEDED;
+                self.end(connection, End::new(CloseReason::SlowReader, code, "too much waits for this client"));
+            }
+        }
+        self.post_all()
+    }
+
+    fn post_all(&mut self) -> super::interest::Mask {
+        let mut wake = 0;
+        if self.outgoing.len() == 1 {
+            return wake;
+        }
+        self.full = 0;
+        for (shard, mailbox) in self.common.mailboxes.iter().enumerate() {
+            let Some(batch) = self.outgoing.get_mut(shard).filter(|b| !b.is_empty()) else {
+                if !self.held.is_empty() && mailbox.full(self.id) {
+                    self.full |= 1 << shard;
+                }
+                continue;
+            };
+            self.clients.counters.mailbox_batches_sent += 1;
+            self.clients.counters.mailbox_messages_sent += batch.len() as u64;
+            if mailbox.post(batch, self.id, self.spare.pop()) {
+                wake |= 1 << shard;
+            }
+            if mailbox.full(self.id) {
+                self.full |= 1 << shard;
+                self.clients.counters.mailbox_congested += 1;
+            }
+        }
+        if self.full == 0 {
+            self.effects.resume.append(&mut self.held);
+        }
+        wake
+    }
+
+    /// Gives a message to a group here directly.
+    pub(super) fn enter_group(&mut self, group: u32, outgoing: &mut super::wire::Outgoing<'_>) {
+        to_group(&mut self.groups, &mut self.clients, &mut self.outgoing, self.id, group, outgoing);
+    }
+}

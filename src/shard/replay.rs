@@ -1,0 +1,167 @@
+//! Showing retained messages to new subscriptions: page by page, as the client takes them.
+//!
+//! Pages come from the shards where topics live. A session has at most one page in hand and one question under way,
+//! and one page is worked off a turn, so a subscriber of everything costs the others nothing they would notice.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::Core;
+use super::mailbox::{Mail, Page, Question};
+use super::wire::Outgoing;
+use crate::message::{Message, SubscriptionIds};
+use crate::protocol::QoS;
+use crate::session::{Replay, ReplayFilter};
+use crate::topic::SubscriptionOptions;
+
+/// Unsent bytes of a connection at which a replay waits.
+const ROOM: usize = 64 * 1024;
+
+/// What a replay does next.
+enum Next {
+    Show(Arc<Message>, SubscriptionOptions),
+    Ask(Question, u16),
+    Wait,
+    Over,
+}
+
+impl Core {
+    /// Filters whose replay has not ended.
+    pub(super) fn replay_length(&self, session: u32) -> usize {
+        let replay = self.clients.sessions.get(session as usize).and_then(|s| s.replay.as_ref());
+        replay.map_or(0, |r| r.filters.len())
+    }
+
+    /// Notes that a new subscription is to be shown what is retained [MQTT-3.3.1-9].
+    pub(super) fn queue_replay(&mut self, session: u32, filter: Arc<str>, options: SubscriptionOptions) {
+        if self.common.retained.load(std::sync::atomic::Ordering::Acquire) == 0 && self.common.shards() == 1 {
+            return;
+        }
+        let exact = !filter.bytes().any(|b| b == b'+' || b == b'#');
+        let shard = if exact { self.common.home(&filter) } else { 0 };
+        let number = self.next_number();
+        let Some(target) = self.clients.sessions.get_mut(session as usize) else { return };
+        let replay = target.replay.get_or_insert_with(|| Box::new(Replay { number, ..Replay::default() }));
+        // A new SUBSCRIBE for a filter starts its replay again.
+        let restart = replay.filters.front().is_some_and(|f| f.filter == filter);
+        replay.filters.retain(|f| f.filter != filter);
+        if restart {
+            replay.asked = false;
+            replay.number = number;
+        }
+        replay.filters.push_back(ReplayFilter { filter, options, shard, after: None, page: VecDeque::new() });
+    }
+
+    /// Goes on with the replays whose turn it is.
+    pub(super) fn replay_all(&mut self) {
+        for session in std::mem::take(&mut self.replaying) {
+            self.replay(session);
+        }
+    }
+
+    /// Shows what has come and asks for more, as far as the client takes it.
+    pub(super) fn replay(&mut self, session: u32) {
+        let mut asked_here = false;
+        loop {
+            match self.next_of_replay(session) {
+                Next::Show(message, options) => self.show(session, &message, options),
+                Next::Ask(question, shard) if shard == self.id => {
+                    if asked_here {
+                        // One page a turn.
+                        return self.replaying.push(session);
+                    }
+                    asked_here = true;
+                    let page = self.answer(&question);
+                    self.page(page);
+                }
+                Next::Ask(question, shard) => {
+                    if let Some(replay) = self.replay_of(session) {
+                        replay.asked = true;
+                    }
+                    return self.post(shard, Mail::Ask(Box::new(question)));
+                }
+                Next::Wait => return,
+                Next::Over => {
+                    if let Some(target) = self.clients.sessions.get_mut(session as usize) {
+                        target.replay = None;
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn replay_of(&mut self, session: u32) -> Option<&mut Replay> {
+        self.clients.sessions.get_mut(session as usize)?.replay.as_deref_mut()
+    }
+
+    fn next_of_replay(&mut self, session: u32) -> Next {
+        let (now, shards) = (self.clients.now.mono, self.common.shards());
+        let Some(target) = self.clients.sessions.get_mut(session as usize) else { return Next::Over };
+        let (generation, outbox) = (target.generation, target.outbox.as_deref());
+        let Some(client) = self.clients.connections.get(target.connection as usize) else { return Next::Wait };
+        let Some(replay) = target.replay.as_deref_mut() else { return Next::Over };
+        loop {
+            let Some(filter) = replay.filters.front_mut() else { return Next::Over };
+            if let Some(message) = filter.page.front() {
+                let view = message.view();
+                let acknowledged = view.qos.min(filter.options.qos()) != QoS::AtMostOnce;
+                let open = outbox.is_none_or(|o| o.open(client.link.receive_maximum));
+                if client.out.len() >= ROOM || (acknowledged && !open) {
+                    return Next::Wait;
+                }
+                let old = message.expired(now) || replay.seen.contains(view.topic);
+                let options = filter.options;
+                match filter.page.pop_front() {
+                    Some(message) if !old => return Next::Show(message, options),
+                    _ => continue,
+                }
+            }
+            if replay.asked {
+                return Next::Wait;
+            }
+            if filter.shard >= shards {
+                replay.filters.pop_front();
+                continue;
+            }
+            let question = Question {
+                shard: self.id,
+                session: (session, generation),
+                number: replay.number,
+                filter: filter.filter.clone(),
+                after: filter.after.clone(),
+            };
+            return Next::Ask(question, filter.shard);
+        }
+    }
+
+    /// A page has come.
+    pub(super) fn page(&mut self, page: Page) {
+        let (key, generation) = page.session;
+        let shards = self.common.shards();
+        let Some(target) = self.clients.sessions.get_mut(key as usize) else { return };
+        if target.generation != generation {
+            return;
+        }
+        let Some(replay) = target.replay.as_deref_mut().filter(|r| r.number == page.number) else { return };
+        replay.asked = false;
+        let Some(filter) = replay.filters.front_mut() else { return };
+        filter.page.extend(page.messages);
+        filter.after = page.after;
+        if filter.after.is_none() {
+            let exact = !filter.filter.bytes().any(|b| b == b'+' || b == b'#');
+            filter.shard = if exact { shards } else { filter.shard + 1 };
+        }
+    }
+
+    /// Sends one retained message; RETAIN says that it is one [MQTT-3.3.1-8].
+    fn show(&mut self, session: u32, message: &Arc<Message>, options: SubscriptionOptions) {
+        let view = message.view();
+        let ids = options.id().map_or(SubscriptionIds::None, SubscriptionIds::One);
+        let mut outgoing: Outgoing<'_> = self.clients.outgoing(view, false);
+        outgoing.owned = Some(message.clone());
+        self.clients.deliver(session, view.qos.min(options.qos()), true, &ids, &mut outgoing, None);
+        self.clients.delivered(outgoing);
+        self.clients.counters.retained_replayed += 1;
+    }
+}

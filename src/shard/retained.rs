@@ -1,0 +1,117 @@
+//! The retained messages whose topics live on this shard.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Core;
+use super::mailbox::{Mail, Page, Question};
+use crate::message::{ELSEWHERE, Message, MessageRef, Millis};
+use crate::metrics::{DropReason, RetainedChange};
+use crate::topic::RetainedIndex;
+
+/// Retained messages of one page of a replay.
+const PAGE: usize = 256;
+
+/// Topics looked at for one page at most, matching or not.
+const VISITS: usize = 4096;
+
+/// The index with its weight.
+#[derive(Debug, Default)]
+pub(super) struct Retained {
+    index: RetainedIndex<Arc<Message>>,
+    bytes: usize,
+}
+
+impl Retained {
+    /// How many are kept.
+    pub(super) fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Bytes of topics, properties and payloads.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn set(&mut self, message: Arc<Message>) -> Option<Arc<Message>> {
+        self.bytes += message.weight();
+        let old = self.index.insert(Arc::from(message.view().topic), message);
+        self.bytes -= old.as_ref().map_or(0, |m| m.weight());
+        old
+    }
+
+    fn clear(&mut self, topic: &str) -> Option<Arc<Message>> {
+        let old = self.index.remove(topic)?;
+        self.bytes -= old.weight();
+        Some(old)
+    }
+}
+
+impl Core {
+    /// Keeps a message published with RETAIN on the shard where its topic lives [MQTT-3.3.1-5].
+    pub(super) fn retain(&mut self, m: &MessageRef<'_>, owned: &mut Option<Arc<Message>>) {
+        let kept = MessageRef { from: ELSEWHERE, ..*m };
+        let message = owned.get_or_insert_with(|| kept.to_message()).clone();
+        let home = self.common.home(m.topic);
+        if home == self.id {
+            self.store_retained(message);
+        } else {
+            self.post(home, Mail::Retain(message));
+        }
+    }
+
+    pub(super) fn store_retained(&mut self, message: Arc<Message>) {
+        let common = &self.common;
+        let (limits, topic) = (&common.settings.retained, message.view().topic);
+        if message.payload().is_empty() {
+            // An empty one removes what was retained and is not kept itself [MQTT-3.3.1-6] [MQTT-3.3.1-7].
+            if self.retained.clear(topic).is_some() {
+                common.retained.fetch_sub(1, Ordering::Relaxed);
+                self.clients.counters.retained_changes.bump(RetainedChange::Cleared);
+            }
+            return;
+        }
+        let known = self.retained.index.get(topic).is_some();
+        let full = common.retained.load(Ordering::Relaxed) >= limits.max_messages
+            || self.retained.bytes + message.weight() > limits.max_bytes / common.mailboxes.len();
+        if full && !known {
+            return self.clients.counters.messages_dropped.bump(DropReason::RetainedFull);
+        }
+        let change = if self.retained.set(message).is_some() {
+            RetainedChange::Replaced
+        } else {
+            common.retained.fetch_add(1, Ordering::Relaxed);
+            RetainedChange::Set
+        };
+        self.clients.counters.retained_changes.bump(change);
+    }
+
+    /// A page of the retained messages that live here, and where to go on.
+    pub(super) fn answer(&mut self, question: &Question) -> Page {
+        let now = self.clients.now.mono;
+        let mut messages = Vec::new();
+        let mut expired = Vec::new();
+        let mut take = |topic: &Arc<str>, message: &Arc<Message>| {
+            if message.expired(now) {
+                expired.push(topic.clone());
+            } else {
+                messages.push(message.clone());
+            }
+            if messages.len() < PAGE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        };
+        let after = self.retained.index.scan(&question.filter, question.after.as_deref(), VISITS, &mut take);
+        self.forget_expired(&expired, now);
+        Page { session: question.session, number: question.number, messages, after }
+    }
+
+    fn forget_expired(&mut self, topics: &[Arc<str>], now: Millis) {
+        for topic in topics {
+            if self.retained.index.get(topic).is_some_and(|m| m.expired(now)) {
+                self.retained.clear(topic);
+                self.common.retained.fetch_sub(1, Ordering::Relaxed);
+                self.clients.counters.retained_changes.bump(RetainedChange::Expired);
+            }
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! SUBSCRIBE and UNSUBSCRIBE.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::mailbox::{Gone, Join, Mail};
+use super::{Core, End};
+use crate::metrics::{Packet as PacketLabel, SubscribeRefusal};
+use crate::protocol::{
+    QoS, ReasonCode, ReasonProperties, RetainHandling, SubAck, Subscribe, SubscribeFilter, UnsubAck,
+    Unsubscribe, Version,
+};
+use crate::session::{Membership, OFFLINE};
+use crate::topic::{Subscription, SubscriptionOptions, Target, parse_filter};
+
+impl Core {
+    pub(super) fn subscribe(&mut self, key: u32, session: u32, packet: &Subscribe<'_>) -> Result<(), End> {
+        let version = self.clients.connections.get(key as usize).map_or(Version::V311, |c| c.link.version);
+        let mut reasons: SmallVec<[u8; 16]> = SmallVec::new();
+        let before = self.replay_length(session);
+        for wish in packet.filters.iter() {
+            let reason = match self.add_subscription(session, &wish, packet.subscription_id) {
+                Ok(qos) => {
+                    self.clients.counters.subscriptions_granted += 1;
+                    qos as u8
+                }
+                Err((code, why)) => {
+                    self.clients.counters.subscriptions_refused.bump(why);
+                    // 3.1.1 knows one failure [MQTT-3.9.3-2].
+                    if version.is_v5() { code.0 } else { 0x80 }
+                }
+            };
+            reasons.push(reason);
+        }
+        let suback =
+            SubAck { packet_id: packet.packet_id, properties: ReasonProperties::default(), reasons: &reasons };
+        self.clients.send(key, PacketLabel::SubAck, |out| suback.encode(version, out));
+        if before == 0 {
+            self.replay(session);
+        }
+        Ok(())
+    }
+
+    fn add_subscription(
+        &mut self,
+        session: u32,
+        wish: &SubscribeFilter<'_>,
+        id: Option<u32>,
+    ) -> Result<QoS, (ReasonCode, SubscribeRefusal)> {
+        let parsed = parse_filter(wish.filter, &self.topic_limits())
+            .map_err(|_| (ReasonCode::TOPIC_FILTER_INVALID, SubscribeRefusal::FilterInvalid))?;
+        let options =
+            SubscriptionOptions::new(wish.qos, wish.no_local, wish.retain_as_published, id.unwrap_or(0));
+        let limit = self.common.settings.limits.max_subscriptions_per_session;
+        let full = self.clients.sessions.get(session as usize).is_none_or(|s| s.filters.len() >= limit);
+        let quota = (ReasonCode::QUOTA_EXCEEDED, SubscribeRefusal::QuotaExceeded);
+        if parsed.share.is_some() {
+            self.join_group(session, wish.filter, options, full).map_err(|()| quota)?;
+            return Ok(wish.qos);
+        }
+        if full && !self.subscribed(session, wish.filter) {
+            return Err(quota);
+        }
+        let added = self.index.subscribe(wish.filter, Subscription { target: Target::session(session), options });
+        if added.first {
+            self.common.interest.add(&added.filter, self.id);
+        }
+        let new = added.replaced.is_none();
+        if new && let Some(target) = self.clients.sessions.get_mut(session as usize) {
+            push_exact(&mut target.filters, added.filter.clone());
+        }
+        // [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
+        let show = match wish.retain_handling {
+            RetainHandling::SendAtSubscribe => true,
+            RetainHandling::SendIfNew => new,
+            RetainHandling::DoNotSend => false,
+        };
+        if show {
+            self.queue_replay(session, added.filter, options);
+        }
+        Ok(wish.qos)
+    }
+
+    fn subscribed(&self, session: u32, filter: &str) -> bool {
+        self.clients
+            .sessions
+            .get(session as usize)
+            .is_some_and(|s| s.filters.iter().any(|known| **known == *filter))
+    }
+
+    /// Enters a shared group, or changes the options of a stay in it.
+    fn join_group(
+        &mut self,
+        session: u32,
+        text: &str,
+        options: SubscriptionOptions,
+        full: bool,
+    ) -> Result<(), ()> {
+        let stay = self.next_stay();
+        let Some(target) = self.clients.sessions.get_mut(session as usize) else { return Ok(()) };
+        let memberships = target.memberships.get_or_insert_default();
+        let join = if let Some(known) = memberships.iter_mut().find(|m| *m.filter == *text) {
+            known.options = options;
+            Join { text: known.filter.clone(), shard: self.id, session, stay: known.stay, options }
+        } else {
+            if full {
+                if memberships.is_empty() {
+                    target.memberships = None;
+                }
+                return Err(());
+            }
+            let text: Arc<str> = Arc::from(text);
+            memberships.push(Membership { filter: text.clone(), stay, arrived: 0, present: true, options });
+            push_exact(&mut target.filters, text.clone());
+            Join { text, shard: self.id, session, stay, options }
+        };
+        self.send_join(join);
+        Ok(())
+    }
+
+    /// Tells a stay apart from all others of all shards.
+    fn next_stay(&mut self) -> u32 {
+        let number = self.next_number();
+        number.wrapping_mul(u32::from(self.common.shards())).wrapping_add(u32::from(self.id))
+    }
+
+    fn send_join(&mut self, join: Join) {
+        let home = self.common.home(&join.text);
+        if home == self.id {
+            self.member_joins(&join);
+        } else {
+            self.post(home, Mail::Join(Box::new(join)));
+        }
+    }
+
+    /// Puts a resumed session's memberships back into their groups.
+    pub(super) fn rejoin_groups(&mut self, session: u32) {
+        let count = self.memberships(session);
+        for at in 0..count {
+            let stay = self.next_stay();
+            let Some(membership) = self.membership_mut(session, at) else { return };
+            membership.stay = stay;
+            membership.arrived = 0;
+            membership.present = true;
+            let (text, options) = (membership.filter.clone(), membership.options);
+            self.send_join(Join { text, shard: self.id, session, stay, options });
+        }
+    }
+
+    /// Takes a session out of its groups because its connection is gone; it comes back if it is `away` only.
+    pub(super) fn leave_groups(&mut self, session: u32, away: bool) {
+        for at in 0..self.memberships(session) {
+            self.leave_group(session, at, away);
+        }
+        if !away && let Some(target) = self.clients.sessions.get_mut(session as usize) {
+            target.memberships = None;
+        }
+    }
+
+    fn leave_group(&mut self, session: u32, at: usize, away: bool) {
+        let id = self.id;
+        let Some(target) = self.clients.sessions.get_mut(session as usize) else { return };
+        let Some(membership) = target.memberships.as_mut().and_then(|m| m.get_mut(at)) else { return };
+        membership.present = false;
+        let (text, stay) = (membership.filter.clone(), membership.stay);
+        let home = self.common.home(&text);
+        let arrived = if home == id { u64::MAX } else { membership.arrived };
+        let returned = target.outbox.as_mut().map_or_else(Vec::new, |outbox| {
+            outbox.take_shared(|delivery| delivery.via.is_some_and(|via| via.stay == stay))
+        });
+        self.clients.counters.shared_redispatched += returned.len() as u64;
+        let returned = returned.into_iter().map(|delivery| delivery.message).collect();
+        self.clients.close_outbox(session);
+        let gone = Gone { text, shard: id, session, stay, arrived, returned, away };
+        if home == id {
+            self.member_goes(gone);
+        } else {
+            self.post(home, Mail::Gone(Box::new(gone)));
+        }
+    }
+
+    fn memberships(&self, session: u32) -> usize {
+        self.clients.sessions.get(session as usize).and_then(|s| s.memberships.as_ref()).map_or(0, |m| m.len())
+    }
+
+    fn membership_mut(&mut self, session: u32, at: usize) -> Option<&mut Membership> {
+        self.clients.sessions.get_mut(session as usize)?.memberships.as_mut()?.get_mut(at)
+    }
+
+    pub(super) fn unsubscribe(&mut self, key: u32, session: u32, packet: &Unsubscribe<'_>) {
+        let version = self.clients.connections.get(key as usize).map_or(Version::V311, |c| c.link.version);
+        let mut reasons: SmallVec<[u8; 16]> = SmallVec::new();
+        for filter in packet.filters.iter() {
+            let known = self.remove_subscription(session, filter);
+            let reason = if known { ReasonCode::SUCCESS } else { ReasonCode::NO_SUBSCRIPTION_EXISTED };
+            reasons.push(reason.0);
+        }
+        let unsuback =
+            UnsubAck { packet_id: packet.packet_id, properties: ReasonProperties::default(), reasons: &reasons };
+        self.clients.send(key, PacketLabel::UnsubAck, |out| unsuback.encode(version, out));
+    }
+
+    fn remove_subscription(&mut self, session: u32, filter: &str) -> bool {
+        let Some(target) = self.clients.sessions.get_mut(session as usize) else { return false };
+        let Some(at) = target.filters.iter().rposition(|known| **known == *filter) else { return false };
+        target.filters.swap_remove(at);
+        if let Some(replay) = target.replay.as_mut() {
+            replay.filters.retain(|f| *f.filter != *filter);
+        }
+        if let Some(at) =
+            target.memberships.as_ref().and_then(|m| m.iter().position(|m| *m.filter == *filter))
+        {
+            // What was in flight through the group goes to another member, as if this one had left.
+            self.leave_group(session, at, false);
+            if let Some(target) = self.clients.sessions.get_mut(session as usize)
+                && let Some(memberships) = target.memberships.as_mut()
+            {
+                memberships.remove(at);
+                if memberships.is_empty() {
+                    target.memberships = None;
+                }
+            }
+        } else {
+            self.drop_interest(filter, Target::session(session));
+        }
+        true
+    }
+
+    /// Takes a subscription out of the index, and the shard's interest with the last one.
+    pub(super) fn drop_interest(&mut self, filter: &str, target: Target) {
+        if self.index.unsubscribe(filter, target).is_some_and(|removed| removed.last) {
+            self.common.interest.remove(filter, self.id);
+        }
+    }
+
+    /// Takes all of an ended session's subscriptions out.
+    pub(super) fn drop_subscriptions(&mut self, session: u32) {
+        self.leave_groups(session, false);
+        let filters = self
+            .clients
+            .sessions
+            .get_mut(session as usize)
+            .map(|s| std::mem::take(&mut s.filters))
+            .unwrap_or_default();
+        for filter in filters {
+            if !filter.starts_with("$share/") {
+                self.drop_interest(&filter, Target::session(session));
+            }
+        }
+    }
+
+    /// Whether the session can be sent something now.
+    pub(super) fn connected(&self, session: u32) -> bool {
+        self.clients.sessions.get(session as usize).is_some_and(|s| s.connection != OFFLINE)
+    }
+}
+
+/// Sessions with one subscription are the rule: no room is kept for a second.
+fn push_exact(filters: &mut Vec<Arc<str>>, filter: Arc<str>) {
+    if filters.is_empty() {
+        filters.reserve_exact(1);
+    }
+    filters.push(filter);
+}
