@@ -88,6 +88,32 @@ impl<'a> Source<'a> {
         Position { line: saturate(line), column: saturate(column) }
     }
 
+    /// Which byte of the text gave byte `at` of the string value that stands at `span`: past the quotes and the
+    /// escapes before it. For what has positions of its own within a string, an expression for instance.
+    pub fn within(&self, span: &Range<usize>, at: usize) -> usize {
+        let raw = self.text.get(span.clone()).unwrap_or_default();
+        let multiline = raw.starts_with("\"\"\"") || raw.starts_with("'''");
+        let basic = raw.starts_with('"');
+        let mut rest = raw.get(if multiline { 3 } else { 1 }..).unwrap_or_default();
+        if multiline {
+            // The newline right after the opening quotes is not part of the value.
+            rest = rest.strip_prefix("\r\n").or_else(|| rest.strip_prefix('\n')).unwrap_or(rest);
+        }
+        let mut decoded = 0;
+        while decoded < at {
+            let (taken, given) = match rest.strip_prefix('\\') {
+                Some(escaped) if basic => escape(escaped),
+                _ => rest.chars().next().map_or((0, 0), |c| (c.len_utf8(), c.len_utf8())),
+            };
+            if taken == 0 {
+                break;
+            }
+            rest = rest.get(taken..).unwrap_or_default();
+            decoded += given;
+        }
+        span.end.saturating_sub(rest.len())
+    }
+
     /// A problem at the first byte of `span` (what `toml::Spanned::span` gives).
     pub fn problem(
         &self,
@@ -137,6 +163,22 @@ impl<'a> Source<'a> {
             }
         }
     }
+}
+
+/// How many bytes an escape takes, its backslash among them, and how many it stands for; `rest` follows the
+/// backslash.
+fn escape(rest: &str) -> (usize, usize) {
+    let digits = match rest.chars().next() {
+        Some('x') => 2,
+        Some('u') => 4,
+        Some('U') => 8,
+        // A backslash at the end of a line takes away all white space up to the next character.
+        Some(c) if c.is_whitespace() => return (1 + rest.len() - rest.trim_start().len(), 0),
+        Some(c) => return (1 + c.len_utf8(), 1),
+        None => return (1, 0),
+    };
+    let code = rest.get(1..=digits).and_then(|hex| u32::from_str_radix(hex, 16).ok());
+    (2 + digits, code.and_then(char::from_u32).map_or(1, char::len_utf8))
 }
 
 /// Takes away the entry whose key or value stands at `span`; `path` gets its keys, innermost first.
@@ -302,6 +344,32 @@ mod tests {
         assert_eq!(source.position(3), Position { line: 2, column: 1 }, "within ü");
         assert_eq!(source.position(4), Position { line: 2, column: 2 });
         assert_eq!(source.position(999), Position { line: 3, column: 1 });
+    }
+
+    #[test]
+    fn a_byte_of_a_string_is_found_behind_quotes_and_escapes() {
+        let cases = [
+            ("k = \"ab!\"", 2),
+            ("k = 'ab!'", 2),
+            ("k = \"\\\"\\t!\"", 2),
+            ("k = \"\\u00fc\\x41!\"", 3),
+            ("k = \"\\U0001F600!\"", 4),
+            ("k = '''\na\nb!'''", 3),
+            ("k = '''\r\na\\!'''", 2),
+            ("k = \"\"\"ab\\\n   !\"\"\"", 2),
+            ("k = \"üb!\"", 3),
+        ];
+        #[derive(Deserialize)]
+        struct Key {
+            k: Spanned<String>,
+        }
+        for (text, at) in cases {
+            let source = Source::new("f", text);
+            let key = source.read::<Key>().0.unwrap().k;
+            assert_eq!(key.get_ref().find('!'), Some(at), "{text}");
+            assert_eq!(Some(source.within(&key.span(), at)), text.find('!'), "{text}");
+            assert!(source.within(&key.span(), 999) <= text.len());
+        }
     }
 
     #[test]

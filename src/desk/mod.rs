@@ -1,1 +1,27 @@
-//! Rules, groups and desk topics.
+//! The desk: which agent group a customer's message goes to, and what agents get of it.
+//!
+//! Owns the desk's topics below `cs/1/`, the routing rules of `conf/routing.toml` and their conditions, the
+//! envelope of a message, and the answer to `control/explain`. Groups work in `shared` mode: a message goes to
+//! the group's queue topic and a shared subscription takes it from there.
+//!
+//! Pure: bytes, documents and the time come in as arguments, values go out. It opens no file or socket, reads
+//! no clock and draws no random numbers; the one thing it takes from the system is the time zone database,
+//! while a routing file is loaded.
+
+mod condition;
+mod envelope;
+mod explain;
+mod facts;
+mod file;
+mod json;
+mod payload;
+mod routing;
+mod topics;
+
+pub use condition::ConditionError;
+pub use envelope::{CONTENT_TYPE, EnvelopeTooLarge, Outbound, envelope};
+pub use explain::{Question, QuestionError};
+pub use json::{Context, ContextError};
+pub use payload::Payload;
+pub use routing::{Decision, Group, Inbound, Routing, Rule, Strategy, Tenant};
+pub use topics::{DeskTopic, PREFIX, check_id, desk_topic};

@@ -1,0 +1,314 @@
+//! The envelope in which an agent gets a customer's message.
+
+use std::io::{self, Write};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::Serialize;
+use serde::ser::SerializeMap;
+use serde_json::value::RawValue;
+use ulid::Ulid;
+
+use super::payload::{Payload, Reading};
+
+/// The content type of an envelope.
+pub const CONTENT_TYPE: &str = "application/vnd.switchboard+json";
+
+/// A customer's message on its way to an agent group.
+#[derive(Debug, Clone, Copy)]
+pub struct Outbound<'a> {
+    /// The customer who wrote.
+    pub customer: &'a str,
+    /// What was published.
+    pub payload: &'a Payload<'a>,
+    /// The publish's user properties, in their order; a name may occur more than once.
+    pub properties: &'a [(&'a str, &'a str)],
+    /// The publish's content type.
+    pub content_type: Option<&'a str>,
+    /// The bits of a fresh ULID, used unless the customer set an id of its own.
+    pub id: u128,
+    /// When the desk accepted the message, in milliseconds since the epoch.
+    pub at_ms: u64,
+}
+
+/// The envelope would have more bytes than allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the envelope would have more than {maximum} bytes")]
+pub struct EnvelopeTooLarge {
+    /// The bound that was given.
+    pub maximum: usize,
+}
+
+/// Appends the envelope of a message to `out`: one JSON object of at most `maximum` bytes.
+///
+/// `{"v":1,"id":…,"at":…,"from":{"role":"customer","id":…},"type":…,"body":…,"re":…,"meta":{…}}`; what a
+/// message does not have is left out. In `shared` mode there is no conversation, and without one nobody
+/// counts its messages, so `conversation` and `seq` are always left out: an invented number would promise an
+/// order without gaps that nothing keeps.
+///
+/// `meta` is what the customer's own envelope had there, with the user properties over it (a name that occurs
+/// more than once gives a list of its values, in order) and the content type as `content-type` unless a user
+/// property has that name.
+///
+/// # Errors
+/// [`EnvelopeTooLarge`]; `out` is then as it was.
+pub fn envelope(message: &Outbound<'_>, maximum: usize, out: &mut Vec<u8>) -> Result<(), EnvelopeTooLarge> {
+    let before = out.len();
+    let writer = Bounded { out, left: maximum };
+    match serde_json::to_writer(writer, &Wire(message)) {
+        Ok(()) => Ok(()),
+        // Nothing else can fail: the keys are strings and no number is infinite.
+        Err(_) => {
+            out.truncate(before);
+            Err(EnvelopeTooLarge { maximum })
+        }
+    }
+}
+
+/// Stops writing at a bound, so that text whose every byte is escaped does not grow sixfold first.
+struct Bounded<'o> {
+    out: &'o mut Vec<u8>,
+    left: usize,
+}
+
+impl Write for Bounded<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.left = self.left.checked_sub(bytes.len()).ok_or(io::ErrorKind::WriteZero)?;
+        self.out.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Wire<'m>(&'m Outbound<'m>);
+
+impl Serialize for Wire<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let message = self.0;
+        let reading = message.payload.reading();
+        let offered = match reading {
+            Reading::Envelope(offered) => Some(offered),
+            Reading::Text(_) | Reading::Binary(_) => None,
+        };
+        let id = offered.and_then(|offered| offered.id).unwrap_or(Ulid(message.id));
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("v", &1)?;
+        map.serialize_entry("id", id.array_to_str(&mut [0; ulid::ULID_LEN]))?;
+        map.serialize_entry("at", &message.at_ms)?;
+        map.serialize_entry("from", &From { role: "customer", id: message.customer })?;
+        map.serialize_entry("type", message.payload.kind())?;
+        match reading {
+            Reading::Envelope(offered) => map.serialize_entry("body", offered.body)?,
+            Reading::Text(text) => map.serialize_entry("body", text)?,
+            Reading::Binary(bytes) => map.serialize_entry("body", &BASE64.encode(bytes))?,
+        }
+        if let Some(re) = offered.and_then(|offered| offered.re) {
+            map.serialize_entry("re", re.array_to_str(&mut [0; ulid::ULID_LEN]))?;
+        }
+        let meta = meta(message, offered.and_then(|offered| offered.meta));
+        if !meta.is_empty() {
+            map.serialize_entry("meta", &meta)?;
+        }
+        map.end()
+    }
+}
+
+#[derive(Serialize)]
+struct From<'m> {
+    role: &'static str,
+    id: &'m str,
+}
+
+fn meta(message: &Outbound<'_>, own: Option<&RawValue>) -> serde_json::Map<String, serde_json::Value> {
+    use serde_json::Value;
+    // The payload's reading has checked that this is JSON.
+    let mut meta: serde_json::Map<String, Value> =
+        own.and_then(|own| serde_json::from_str(own.get()).ok()).unwrap_or_default();
+    if let Some(content_type) = message.content_type {
+        meta.insert("content-type".to_owned(), content_type.into());
+    }
+    let mut rest = message.properties;
+    let mut seen = ahash::AHashSet::with_capacity(rest.len());
+    while let Some(((name, value), after)) = rest.split_first() {
+        rest = after;
+        if seen.insert(*name) {
+            meta.insert((*name).to_owned(), (*value).into());
+            continue;
+        }
+        match meta.get_mut(*name) {
+            Some(Value::Array(values)) => values.push((*value).into()),
+            Some(first) => *first = Value::Array(vec![first.take(), (*value).into()]),
+            None => {}
+        }
+    }
+    meta
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    const OWN: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+
+    fn written(payload: &[u8], properties: &[(&str, &str)], content_type: Option<&str>) -> String {
+        let payload = Payload::new(payload);
+        let message = Outbound {
+            customer: "42",
+            payload: &payload,
+            properties,
+            content_type,
+            id: 1,
+            at_ms: 1_700_000_000_000,
+        };
+        let mut out = b"before ".to_vec();
+        envelope(&message, 1 << 20, &mut out).unwrap();
+        String::from_utf8(out.strip_prefix(b"before ").unwrap().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn text_becomes_a_text_body() {
+        assert_eq!(
+            written("Hé \"you\"\u{1}".as_bytes(), &[], None),
+            "{\"v\":1,\"id\":\"00000000000000000000000001\",\"at\":1700000000000,\
+             \"from\":{\"role\":\"customer\",\"id\":\"42\"},\"type\":\"text\",\"body\":\"Hé \\\"you\\\"\\u0001\"}"
+        );
+    }
+
+    #[test]
+    fn bytes_become_base64() {
+        let value: Value = serde_json::from_str(&written(&[0, 255, 16], &[], Some("image/png"))).unwrap();
+        assert_eq!(value["type"], "binary");
+        assert_eq!(value["body"], "AP8Q");
+        assert_eq!(value["meta"], json!({"content-type": "image/png"}));
+    }
+
+    #[test]
+    fn an_envelope_keeps_its_own_id_body_and_meta_but_not_its_claims() {
+        let payload = format!(
+            "{{\"v\":9,\"id\":\"{OWN}\",\"conversation\":\"x\",\"seq\":7,\"at\":1,\"from\":{{\"role\":\"agent\"}},\
+             \"type\":\"card\",\"body\": {{\"price\":123456789012345678901234.50}},\"re\":\"{OWN}\",\"meta\":{{\"a\":1,\"k\":2}}}}"
+        );
+        let text = written(payload.as_bytes(), &[("k", "v")], None);
+        assert!(text.contains("\"body\":{\"price\":123456789012345678901234.50}"), "{text}");
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["v"], 1);
+        assert_eq!(value["id"], OWN);
+        assert_eq!(value["re"], OWN);
+        assert_eq!(value["at"], 1_700_000_000_000_u64);
+        assert_eq!(value["from"], json!({"role": "customer", "id": "42"}));
+        assert_eq!(value["type"], "card");
+        assert_eq!(value["meta"], json!({"a": 1, "k": "v"}));
+        assert!(value.get("seq").is_none() && value.get("conversation").is_none());
+    }
+
+    #[test]
+    fn user_properties_go_to_meta_repeated_names_as_lists() {
+        let properties = [("a", "1"), ("b", "x"), ("a", "2"), ("a", "3"), ("content-type", "mine")];
+        let value: Value = serde_json::from_str(&written(b"x", &properties, Some("text/plain"))).unwrap();
+        assert_eq!(value["meta"], json!({"a": ["1", "2", "3"], "b": "x", "content-type": "mine"}));
+        let value: Value =
+            serde_json::from_str(&written(b"{\"body\":1,\"meta\":{\"a\":[9]}}", &properties, None)).unwrap();
+        assert_eq!(value["meta"]["a"], json!(["1", "2", "3"]), "a list of the customer's is replaced");
+    }
+
+    #[test]
+    fn an_envelope_over_the_bound_leaves_nothing() {
+        let payload = Payload::new(&[1; 1000]);
+        let message = Outbound {
+            customer: "42",
+            payload: &payload,
+            properties: &[],
+            content_type: None,
+            id: 1,
+            at_ms: 1,
+        };
+        let mut out = b"kept".to_vec();
+        assert_eq!(envelope(&message, 3000, &mut out), Err(EnvelopeTooLarge { maximum: 3000 }));
+        assert_eq!(out, b"kept");
+        assert!(out.capacity() < 4000, "stopped while writing");
+        envelope(&message, 7000, &mut out).unwrap();
+        let written = out.len() - 4;
+        out.truncate(4);
+        envelope(&message, written, &mut out).unwrap();
+        assert!(envelope(&message, written - 1, &mut out).is_err());
+    }
+
+    fn json_value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::hash_map(
+                    prop_oneof![
+                        Just("body".to_owned()),
+                        Just("type".to_owned()),
+                        Just("meta".to_owned()),
+                        any::<String>()
+                    ],
+                    inner,
+                    0..6
+                )
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn check(payload: &[u8], properties: &[(String, String)]) -> Result<(), TestCaseError> {
+        let pairs: Vec<(&str, &str)> = properties.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        let text = written(payload, &pairs, None);
+        let value: Value =
+            serde_json::from_str(&text).map_err(|e| TestCaseError::fail(format!("{e}: {text}")))?;
+        prop_assert_eq!(&value["v"], 1);
+        prop_assert!(value.get("body").is_some());
+        prop_assert!(
+            ["text", "image", "card", "file", "event", "binary"].contains(&value["type"].as_str().unwrap())
+        );
+        prop_assert!(Ulid::from_string(value["id"].as_str().unwrap()).is_ok());
+        for (name, _) in properties {
+            prop_assert!(value["meta"].get(name).is_some());
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_give_a_whole_envelope(
+            payload in prop::collection::vec(any::<u8>(), 0..200),
+            properties in prop::collection::vec((any::<String>(), any::<String>()), 0..5)
+        ) {
+            check(&payload, &properties)?;
+        }
+
+        #[test]
+        fn any_text_comes_back_as_it_was(text in any::<String>()) {
+            let value: Value = serde_json::from_str(&written(text.as_bytes(), &[], None)).unwrap();
+            prop_assert_eq!(value["body"].as_str().unwrap(), text);
+        }
+
+        #[test]
+        fn any_json_gives_a_whole_envelope(value in json_value(), properties in prop::collection::vec(("[a-c]", any::<String>()), 0..5)) {
+            check(value.to_string().as_bytes(), &properties)?;
+        }
+
+        #[test]
+        fn a_body_comes_back_as_it_was(body in json_value()) {
+            prop_assume!(!body.is_null());
+            // Through text once, as a double may change in its last digit on the way.
+            let body: Value = serde_json::from_str(&body.to_string()).unwrap();
+            let value: Value = serde_json::from_str(&written(json!({"body": body}).to_string().as_bytes(), &[], None)).unwrap();
+            prop_assert_eq!(&value["body"], &body);
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Tenants, groups and rules as loaded, and the choice of a group for a message.
+
+use std::fmt;
+use std::sync::Arc;
+
+use ahash::AHashMap;
+use cel::Env;
+use jiff::tz::TimeZone;
+
+use super::condition::{Condition, ConditionError};
+use super::facts::Facts;
+use super::json::Context;
+use super::payload::Payload;
+use super::topics::PREFIX;
+
+/// The routing rules of all tenants, as read from `conf/routing.toml`. Immutable; share it as an `Arc`.
+pub struct Routing {
+    pub(super) tenants: AHashMap<Arc<str>, Tenant>,
+}
+
+/// The groups and rules of one tenant.
+pub struct Tenant {
+    pub(super) name: Arc<str>,
+    pub(super) zone: TimeZone,
+    /// Sorted by name.
+    pub(super) groups: Vec<Arc<Group>>,
+    /// In the order of the file, without the default.
+    pub(super) rules: Vec<Rule>,
+    pub(super) default: Rule,
+    pub(super) env: Arc<Env>,
+}
+
+/// An agent group in `shared` mode: agents take its messages by the shared subscription of its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// The name: the ShareName too, and a level of the group's topics.
+    pub name: Arc<str>,
+    /// How a message finds one of the members.
+    pub strategy: Strategy,
+    /// The topic level whose text a sticky strategy keys on, counted from 1 over the whole topic name: in
+    /// `cs/1/main/queue/sales/messages/42` level 1 is `cs` and level 7, the default, is the customer.
+    pub key_level: u8,
+    /// The most messages that wait while the group has no member.
+    pub backlog_messages: u32,
+    /// The most bytes of such messages.
+    pub backlog_bytes: u64,
+}
+
+/// How a shared subscription chooses a member for a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strategy {
+    /// The same member for the same key, see [`Group::key_level`].
+    Sticky,
+    /// Each member in turn.
+    RoundRobin,
+    /// The member with the fewest messages under way.
+    LeastInflight,
+    /// Any member.
+    Random,
+}
+
+/// A rule: a message of which its condition holds goes to its group.
+pub struct Rule {
+    /// The name, unique in its tenant.
+    pub name: Arc<str>,
+    /// The text of the condition; `None` for the default.
+    pub when: Option<String>,
+    /// Where the rule stands in the file, from 1.
+    pub line: u32,
+    /// The group.
+    pub group: Arc<Group>,
+    /// The base priority, 0 (the default) to 1000.
+    pub priority: u16,
+    /// The wanted skills.
+    pub skills: Vec<String>,
+    /// The group that takes the message when the first cannot: it has no member and its backlog is full.
+    pub fallback: Option<Arc<Group>>,
+    pub(super) condition: Option<Condition>,
+}
+
+/// A customer's message as the rules see it. Reading it borrows; nothing is parsed before a rule asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Inbound<'a> {
+    /// The customer who wrote.
+    pub customer: &'a str,
+    /// The topic it was published to.
+    pub topic: &'a str,
+    /// What was published.
+    pub payload: &'a Payload<'a>,
+    /// The publish's user properties.
+    pub properties: &'a [(&'a str, &'a str)],
+    /// The customer's context document; needed only if [`Tenant::uses_context`].
+    pub context: Option<&'a Context>,
+    /// The time in milliseconds since the epoch.
+    pub now_ms: i64,
+}
+
+/// Where a message goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Decision<'r> {
+    /// The rule that held first, or the default. It names the group, the priority and the rest.
+    pub rule: &'r Rule,
+    /// How many of the rules before it could not be evaluated (a missing key, a wrong type, …) and so did not
+    /// hold. To be counted; `control/explain` tells them apart.
+    pub failed_rules: u32,
+}
+
+impl Decision<'_> {
+    /// The group that the message goes to.
+    pub fn group(&self) -> &Group {
+        &self.rule.group
+    }
+}
+
+impl Routing {
+    /// A tenant by name.
+    pub fn tenant(&self, name: &str) -> Option<&Tenant> {
+        self.tenants.get(name)
+    }
+
+    /// All tenants, in no particular order.
+    pub fn tenants(&self) -> impl Iterator<Item = &Tenant> {
+        self.tenants.values()
+    }
+
+    /// Whether any tenant's rules look at context documents; without, nobody need keep or parse them.
+    pub fn uses_context(&self) -> bool {
+        self.tenants().any(Tenant::uses_context)
+    }
+
+    /// The group that a shared subscription belongs to: `share` is its ShareName, `filter` what follows. Only
+    /// `$share/{g}/cs/1/{t}/queue/{g}/messages/+` does, with the name of a group twice.
+    pub fn shared_group(&self, share: &str, filter: &str) -> Option<&Group> {
+        let rest = filter.strip_prefix(PREFIX)?.strip_suffix("/messages/+")?;
+        let (tenant, group) = rest.split_once("/queue/")?;
+        if group != share {
+            return None;
+        }
+        self.tenant(tenant)?.group(group)
+    }
+}
+
+impl Tenant {
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The time zone of `now` in conditions.
+    pub fn time_zone(&self) -> &TimeZone {
+        &self.zone
+    }
+
+    /// A group by name.
+    pub fn group(&self, name: &str) -> Option<&Group> {
+        let at = self.groups.binary_search_by(|group| (*group.name).cmp(name)).ok()?;
+        self.groups.get(at).map(|group| &**group)
+    }
+
+    /// The groups, by name.
+    pub fn groups(&self) -> impl Iterator<Item = &Group> {
+        self.groups.iter().map(|group| &**group)
+    }
+
+    /// The rules in their order, the default last.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.iter().chain([&self.default])
+    }
+
+    /// Whether a rule looks at the customer's context document.
+    pub fn uses_context(&self) -> bool {
+        self.rules.iter().filter_map(|rule| rule.condition.as_ref()).any(Condition::uses_context)
+    }
+
+    /// Chooses the group for a message: that of the first rule whose condition holds. A condition that cannot
+    /// be evaluated does not hold.
+    pub fn route(&self, message: &Inbound<'_>) -> Decision<'_> {
+        let mut failed_rules = 0;
+        let rule = self.first_that_holds(message, |_, result| failed_rules += u32::from(result.is_err()));
+        Decision { rule, failed_rules }
+    }
+
+    /// Tries the rules in order and shows each outcome, the default's among them.
+    pub(super) fn first_that_holds<'r>(
+        &'r self,
+        message: &Inbound<'_>,
+        mut tried: impl FnMut(&'r Rule, Result<bool, ConditionError>),
+    ) -> &'r Rule {
+        let facts = Facts::new(message, &self.zone);
+        for rule in &self.rules {
+            let result =
+                rule.condition.as_ref().map_or(Ok(true), |condition| condition.holds(&self.env, &facts));
+            let holds = matches!(result, Ok(true));
+            tried(rule, result);
+            if holds {
+                return rule;
+            }
+        }
+        tried(&self.default, Ok(true));
+        &self.default
+    }
+
+    /// The topic of a group's messages of one customer: `cs/1/{tenant}/queue/{group}/messages/{customer}`.
+    pub fn queue_topic(&self, group: &Group, customer: &str) -> String {
+        format!("{PREFIX}{}/queue/{}/messages/{customer}", self.name, group.name)
+    }
+
+    /// The filter by which the members of a group take its messages:
+    /// `$share/{group}/cs/1/{tenant}/queue/{group}/messages/+`.
+    pub fn queue_filter(&self, group: &Group) -> String {
+        format!("$share/{0}/{PREFIX}{1}/queue/{0}/messages/+", group.name, self.name)
+    }
+}
+
+impl Group {
+    /// What a sticky strategy keys on in a topic name: its level [`Group::key_level`], or nothing if the name
+    /// has fewer.
+    pub fn key<'t>(&self, topic: &'t str) -> &'t str {
+        topic.split('/').nth(usize::from(self.key_level).saturating_sub(1)).unwrap_or_default()
+    }
+}
+
+impl Strategy {
+    /// All, by the names they have in files.
+    pub const NAMES: [(&'static str, Self); 4] = [
+        ("sticky", Self::Sticky),
+        ("round_robin", Self::RoundRobin),
+        ("least_inflight", Self::LeastInflight),
+        ("random", Self::Random),
+    ];
+
+    /// The name it has in files.
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, strategy)| *strategy == self).map_or("", |(name, _)| name)
+    }
+}
+
+impl fmt::Debug for Routing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.tenants.values()).finish()
+    }
+}
+
+impl fmt::Debug for Tenant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tenant")
+            .field("name", &self.name)
+            .field("groups", &self.groups)
+            .field("rules", &self.rules().collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rule")
+            .field("name", &self.name)
+            .field("when", &self.when)
+            .field("group", &self.group.name)
+            .finish_non_exhaustive()
+    }
+}
