@@ -1,3 +1,4 @@
 //! TOML to the settings of each part; problems as data.
 
 pub mod problem;
+pub mod settings;

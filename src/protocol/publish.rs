@@ -81,8 +81,9 @@ impl<'a> PublishProperties<'a> {
         raw: &[],
     };
 
+    /// Reads a property block, without its length.
     #[inline]
-    fn decode(block: &'a [u8]) -> Result<PublishProperties<'a>, Malformed> {
+    pub fn decode(block: &'a [u8]) -> Result<PublishProperties<'a>, Malformed> {
         let mut properties = PublishProperties::EMPTY;
         if block.is_empty() {
             return Ok(properties);

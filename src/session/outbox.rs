@@ -8,6 +8,12 @@ use std::collections::VecDeque;
 use crate::message::{Delivery, Millis};
 use crate::protocol::{PacketId, QoS};
 
+/// The first packet id of a session.
+const FIRST: PacketId = match PacketId::new(1) {
+    Some(id) => id,
+    None => unreachable!(),
+};
+
 /// Where an outgoing packet id stands.
 #[derive(Debug)]
 pub enum Stage {
@@ -109,7 +115,7 @@ impl Outbox {
         self.in_flight.push_back(Stage::Published(delivery));
         self.resend += 1;
         self.live += 1;
-        PacketId::new(id).unwrap_or(PacketId::MAX)
+        PacketId::new(id).unwrap_or(FIRST)
     }
 
     /// Puts a delivery behind those that wait.
@@ -215,6 +221,12 @@ impl Outbox {
         self.resend += 1;
         self.live += 1;
         Some((id, stage))
+    }
+
+    /// Whether packets of an earlier connection are still to be sent again.
+    #[inline]
+    pub fn resending(&self) -> bool {
+        self.resend < self.in_flight.len()
     }
 
     /// Takes out what came through a shared group and may go to another member: all that waits, and QoS 1 in flight.

@@ -60,6 +60,12 @@ pub struct Clients {
     scratch: Vec<u8>,
 }
 
+/// Stands for a packet id while only a packet's length is asked for.
+const ANY_ID: PacketId = match PacketId::new(1) {
+    Some(id) => id,
+    None => unreachable!(),
+};
+
 /// How many empty outboxes are kept for the next session that needs one.
 const KEEP_OUTBOXES: usize = 1024;
 
@@ -185,9 +191,10 @@ impl Clients {
         via: Option<Via>,
     ) {
         let Some(target) = self.sessions.get_mut(session as usize) else { return };
+        let connection = target.connection;
         let outbox = open_outbox(&mut self.outboxes, target);
         let delivery = Delivery { message: outgoing.owned(), ids: ids.clone(), via, qos, retain };
-        match self.connections.get_mut(target.connection as usize) {
+        match self.connections.get_mut(connection as usize) {
             Some(client)
                 if outbox.open(client.link.receive_maximum) && client.out.len() < self.terms.session.outbuf_bytes =>
             {
@@ -197,7 +204,7 @@ impl Clients {
                     qos,
                     retain,
                     dup: false,
-                    id: Some(PacketId::MAX),
+                    id: Some(ANY_ID),
                     ids: ids.as_slice(),
                     alias: None,
                 };
@@ -212,7 +219,7 @@ impl Clients {
                 shape.id = Some(outbox.admit(delivery));
                 outgoing.write(&shape, &mut client.out, &mut self.pool);
                 count_sent(&mut self.counters, qos, message.payload().len());
-                mark(&mut self.dirty, target.connection, client);
+                mark(&mut self.dirty, connection, client);
             }
             _ => self.queue(session, delivery),
         }
@@ -280,7 +287,7 @@ impl Clients {
                     self.counters.messages_redelivered += 1;
                 }
                 Stage::Released => {
-                    put_ack(client.out.bytes(&mut self.pool), AckKind::PubRel, id);
+                    put_ack(client.out.bytes(&mut self.pool), AckKind::PubRel.first_byte(), id);
                     self.counters.packets_sent.bump(Packet::PubRel);
                 }
                 Stage::Done => {}
@@ -296,7 +303,7 @@ impl Clients {
                 qos: delivery.qos,
                 retain: delivery.retain,
                 dup: false,
-                id: Some(PacketId::MAX),
+                id: Some(ANY_ID),
                 ids: ids.as_slice(),
                 alias: None,
             };
@@ -356,7 +363,7 @@ impl Clients {
         let Some(client) = self.connections.get_mut(connection as usize) else { return };
         let out = client.out.bytes(&mut self.pool);
         if reason == ReasonCode::SUCCESS || !client.link.version.is_v5() {
-            put_ack(out, kind, id);
+            put_ack(out, kind.first_byte(), id);
         } else {
             let [high, low] = id.get().to_be_bytes();
             out.extend_from_slice(&[kind.first_byte(), 3, high, low, reason.0]);

@@ -16,7 +16,7 @@ use crate::desk::desk_topic;
 use crate::message::{Message, MessageRef, SubscriptionIds};
 use crate::metrics::DropReason;
 use crate::protocol::QoS;
-use crate::topic::{Subscription, Target};
+use crate::topic::{Subscription, SubscriptionOptions, Target};
 
 /// What the last publish found out, so that a run of one topic asks once; and scratch space.
 #[derive(Debug, Default)]
@@ -117,6 +117,16 @@ impl Core {
     }
 }
 
+/// The Maximum QoS of a subscription.
+#[inline]
+pub(super) fn granted(options: SubscriptionOptions) -> QoS {
+    match options.qos() {
+        0 => QoS::AtMostOnce,
+        1 => QoS::AtLeastOnce,
+        _ => QoS::ExactlyOnce,
+    }
+}
+
 /// Where deliveries go.
 struct Receivers<'c> {
     clients: &'c mut Clients,
@@ -142,7 +152,7 @@ impl Receivers<'_> {
         if m.retain {
             self.note_seen(target, m.topic);
         }
-        let qos = m.qos.min(options.qos());
+        let qos = m.qos.min(granted(options));
         self.clients.deliver(target.key(), qos, retain, &ids, message, None);
     }
 
@@ -157,7 +167,7 @@ impl Receivers<'_> {
                 to_group(self.groups, self.clients, self.outgoing, self.id, target.key(), message);
             } else if !(options.no_local() && m.from == target.key()) {
                 any = true;
-                qos = qos.max(options.qos());
+                qos = qos.max(granted(*options));
                 retain |= options.retain_as_published();
                 ids.push(options.id());
             }
@@ -213,7 +223,7 @@ pub(super) fn to_member(
     if assigned.shard == id {
         let m = &message.message;
         let ids = options.id().map_or(SubscriptionIds::None, SubscriptionIds::One);
-        let (qos, retain) = (m.qos.min(options.qos()), m.retain && options.retain_as_published());
+        let (qos, retain) = (m.qos.min(granted(options)), m.retain && options.retain_as_published());
         clients.deliver(assigned.session, qos, retain, &ids, message, Some(assigned.via));
     } else if let Some(batch) = outgoing.get_mut(usize::from(assigned.shard)) {
         batch.push(Mail::Share(Box::new(Share {

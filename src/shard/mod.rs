@@ -33,7 +33,7 @@ use crate::config::settings::Settings;
 use crate::desk::Routing;
 use crate::metrics::{CloseReason, Counters};
 use crate::protocol::ReasonCode;
-use crate::session::{Connection, Phase};
+use crate::session::Connection;
 use crate::topic::SubscriptionIndex;
 use clients::{Client, Clients};
 use interest::{Interest, Mask};

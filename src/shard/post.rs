@@ -1,6 +1,6 @@
 //! Between shards: mail in, mail out, and the end of a turn.
 
-use super::door::{to_group, to_member};
+use super::door::{granted, to_group, to_member};
 use super::mailbox::{Gone, Join, Mail, Share};
 use super::{Core, End, ShardId};
 use crate::message::SubscriptionIds;
@@ -87,7 +87,7 @@ impl Core {
     /// Enters a group's filter into the index.
     pub(super) fn subscribe_group(&mut self, key: u32) {
         let Some(group) = self.groups.get(key) else { return };
-        let options = SubscriptionOptions::new(QoS::ExactlyOnce, false, true, 0);
+        let options = SubscriptionOptions::new(QoS::ExactlyOnce as u8, false, true, 0);
         let subscription = Subscription { target: Target::group(key), options };
         let added = self.index.subscribe(group.filter(), subscription);
         if added.first {
@@ -123,7 +123,7 @@ impl Core {
         let mut outgoing = self.clients.outgoing(view, false);
         outgoing.owned = Some(message.clone());
         let retain = view.retain && options.retain_as_published();
-        self.clients.deliver(session, view.qos.min(options.qos()), retain, &ids, &mut outgoing, Some(via));
+        self.clients.deliver(session, view.qos.min(granted(options)), retain, &ids, &mut outgoing, Some(via));
         self.clients.delivered(outgoing);
     }
 

@@ -70,7 +70,7 @@ impl Core {
         let outcome = self.check_topic(topic).and_then(|()| self.enter(&message));
         self.looked_up.properties = kept;
         self.hold_back(key);
-        self.answer(key, session, publish, outcome)
+        self.confirm(key, session, publish, outcome)
     }
 
     /// Notes a QoS 2 packet id. `false`: it was taken before and only has to be confirmed again [MQTT-4.3.3-10].
@@ -128,7 +128,7 @@ impl Core {
 
     /// PUBACK or PUBREC, or what becomes of a refused message.
     #[inline]
-    fn answer(
+    fn confirm(
         &mut self,
         key: u32,
         session: u32,

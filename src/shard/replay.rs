@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::Core;
+use super::door::granted;
 use super::mailbox::{Mail, Page, Question};
 use super::wire::Outgoing;
 use crate::message::{Message, SubscriptionIds};
@@ -105,7 +106,7 @@ impl Core {
             let Some(filter) = replay.filters.front_mut() else { return Next::Over };
             if let Some(message) = filter.page.front() {
                 let view = message.view();
-                let acknowledged = view.qos.min(filter.options.qos()) != QoS::AtMostOnce;
+                let acknowledged = view.qos.min(granted(filter.options)) != QoS::AtMostOnce;
                 let open = outbox.is_none_or(|o| o.open(client.link.receive_maximum));
                 if client.out.len() >= ROOM || (acknowledged && !open) {
                     return Next::Wait;
@@ -160,7 +161,7 @@ impl Core {
         let ids = options.id().map_or(SubscriptionIds::None, SubscriptionIds::One);
         let mut outgoing: Outgoing<'_> = self.clients.outgoing(view, false);
         outgoing.owned = Some(message.clone());
-        self.clients.deliver(session, view.qos.min(options.qos()), true, &ids, &mut outgoing, None);
+        self.clients.deliver(session, view.qos.min(granted(options)), true, &ids, &mut outgoing, None);
         self.clients.delivered(outgoing);
         self.clients.counters.retained_replayed += 1;
     }

@@ -5,7 +5,6 @@
 //! sticky key: while deliveries to a lost member are still on their way back, newer messages wait behind them.
 
 use std::collections::VecDeque;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -461,7 +460,7 @@ impl Groups {
         }
         let slot = group.choose(topic, self.caps, &mut dice);
         let assigned = slot.and_then(|slot| {
-            let counted = qos > 0 && group.members.get(slot as usize)?.options.qos() as u8 > 0;
+            let counted = qos > 0 && group.members.get(slot as usize)?.options.qos() > 0;
             group.assign(slot, weight, counted, (home, key))
         });
         assigned.map_or(Chosen::Wait, Chosen::Member)
@@ -486,7 +485,7 @@ impl Groups {
             return None;
         };
         let counted = message.view().qos as u8 > 0
-            && group.members.get(slot as usize).is_some_and(|m| m.options.qos() as u8 > 0);
+            && group.members.get(slot as usize).is_some_and(|m| m.options.qos() > 0);
         let assigned = group.assign(slot, message.weight(), counted, (home, key))?;
         Some((message, assigned))
     }

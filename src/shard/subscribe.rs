@@ -51,7 +51,7 @@ impl Core {
         let parsed = parse_filter(wish.filter, &self.topic_limits())
             .map_err(|_| (ReasonCode::TOPIC_FILTER_INVALID, SubscribeRefusal::FilterInvalid))?;
         let options =
-            SubscriptionOptions::new(wish.qos, wish.no_local, wish.retain_as_published, id.unwrap_or(0));
+            SubscriptionOptions::new(wish.qos as u8, wish.no_local, wish.retain_as_published, id.unwrap_or(0));
         let limit = self.common.settings.limits.max_subscriptions_per_session;
         let full = self.clients.sessions.get(session as usize).is_none_or(|s| s.filters.len() >= limit);
         let quota = (ReasonCode::QUOTA_EXCEEDED, SubscribeRefusal::QuotaExceeded);
@@ -72,7 +72,7 @@ impl Core {
         }
         // [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
         let show = match wish.retain_handling {
-            RetainHandling::SendAtSubscribe => true,
+            RetainHandling::Send => true,
             RetainHandling::SendIfNew => new,
             RetainHandling::DoNotSend => false,
         };
