@@ -91,8 +91,8 @@ impl Default for Limits {
 
 /// Serves until `shutdown` completes, then lets open requests finish. Runs the registry's upkeep meanwhile.
 ///
-/// It spawns onto the runtime it is called on. Rendering takes about 1 µs a series (170 for each shard), so give it a thread apart
-/// from the shards'. Readiness turns red at the start of a drain, not here: stop this last.
+/// It spawns onto the runtime it is called on. Rendering takes about 1 µs a series, and a shard has 170, so give
+/// it a thread apart from the shards'. Readiness turns red at the start of a drain, not here: stop this last.
 ///
 /// # Errors
 ///
