@@ -13,6 +13,14 @@ use switchboard::http::{HttpState, Limits, Pulse, Readiness, serve};
 use switchboard::metrics::{CloseReason, Counters, DropReason, Gauges, Label, Packet, Qos, Registry};
 use tokio::sync::oneshot;
 
+/// Deadlines that no test waits for, so that a test meets only the bound it sets itself.
+const PATIENT: Limits = Limits {
+    connections: 64,
+    header_timeout: Duration::from_mins(10),
+    lifetime: Duration::from_mins(10),
+    silence: Duration::from_mins(10),
+};
+
 /// A listener on a free port, with a clock the test sets.
 struct Served {
     address: SocketAddr,
@@ -340,8 +348,7 @@ fn other_paths_and_methods_are_refused_clearly() {
 
 #[test]
 fn clients_that_dawdle_do_not_keep_others_out() {
-    let patience = Duration::from_mins(10);
-    let limits = Limits { connections: 8, header_timeout: patience, lifetime: patience, ..Limits::default() };
+    let limits = Limits { connections: 8, ..PATIENT };
     let served = Served::start(1, limits);
     let dawdling: Vec<_> = (0..100)
         .map(|_| {
@@ -374,7 +381,7 @@ fn clients_that_dawdle_do_not_keep_others_out() {
 
 #[test]
 fn a_header_that_trickles_ends_at_its_deadline() {
-    let limits = Limits { header_timeout: Duration::from_millis(300), ..Limits::default() };
+    let limits = Limits { header_timeout: Duration::from_millis(300), ..PATIENT };
     let served = Served::start(1, limits);
     let mut stream = served.connect();
     let begun = Instant::now();
@@ -399,7 +406,7 @@ fn a_header_that_trickles_ends_at_its_deadline() {
 
 #[test]
 fn a_connection_that_says_nothing_ends_with_its_lifetime() {
-    let limits = Limits { lifetime: Duration::from_millis(300), ..Limits::default() };
+    let limits = Limits { lifetime: Duration::from_millis(300), ..PATIENT };
     let served = Served::start(1, limits);
     let mut silent = served.connect();
     assert_eq!(silent.read(&mut [0; 1]).unwrap(), 0);
