@@ -8,6 +8,10 @@ pub mod message;
 pub mod metrics;
 pub mod net;
 pub mod protocol;
+mod server;
 pub mod session;
 pub mod shard;
+pub mod sys;
 pub mod topic;
+
+pub use server::{Server, StartError};

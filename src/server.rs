@@ -8,15 +8,23 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use mio::{Poll, Waker};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::config::settings::Settings;
 use crate::desk::Routing;
-use crate::metrics::Registry;
+use crate::http::{self, HttpState, Pulse, Readiness};
+use crate::metrics::{Counters, Gauges, Registry, UPKEEP_INTERVAL};
 use crate::net::{self, BindError, Bound, Command, Driver, Loops, Reach, SharedLoops, WAKER};
 use crate::shard::interest::MAX_SHARDS;
 use crate::shard::{Common, Core, ShardId};
+use crate::sys::{Snapshot, Sys};
+
+/// Commands that may wait for one shard.
+const COMMANDS: usize = 64;
+
+/// What joining threads may add to a drain's deadline.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// A broker that could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -49,10 +57,9 @@ pub struct Server {
     addresses: Vec<(String, SocketAddr)>,
     http: Option<SocketAddr>,
     shards: Vec<JoinHandle<io::Result<()>>>,
-    commands: Vec<mpsc::UnboundedSender<Command>>,
-    control: Option<JoinHandle<()>>,
-    stop: watch::Sender<bool>,
-    state: crate::http::HttpState,
+    commands: Vec<mpsc::Sender<Command>>,
+    control: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    readiness: Arc<Readiness>,
 }
 
 impl Server {
@@ -76,14 +83,15 @@ impl Server {
             .map(|poll| Ok(Reach::new(Waker::new(poll.registry(), WAKER)?)))
             .collect::<io::Result<_>>()?;
         let open = bound.iter().map(|_| AtomicUsize::new(0)).collect();
-        let loops: SharedLoops = Arc::new(Loops { reach, open });
+        let pulse = Arc::new(Pulse::new(shards, clock.mono()));
+        let loops: SharedLoops = Arc::new(Loops { reach, open, pulse: pulse.clone() });
         let common = Arc::new(Common::new(settings.clone(), routing, fastrand::u64(..)));
 
         let addresses = bound.iter().map(|b| (b.name.clone(), b.address)).collect();
         let (mut threads, mut commands) = (Vec::new(), Vec::new());
         for (id, poll) in polls.into_iter().enumerate() {
             let sockets = bound.iter_mut().filter_map(|b| b.sockets.pop()).collect();
-            let (sender, receiver) = mpsc::unbounded_channel();
+            let (sender, receiver) = mpsc::channel(COMMANDS);
             let core = Core::new(id as ShardId, common.clone(), clock.now(), fastrand::u64(..));
             let driver = Driver::new(core, poll, sockets, loops.clone(), clock, registry.shard(id))?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -91,13 +99,34 @@ impl Server {
             threads.push(thread.spawn(move || runtime.block_on(driver.run(receiver)))?);
             commands.push(sender);
         }
-        let (stop, stopped) = watch::channel(false);
-        let state = crate::http::HttpState::new(registry.clone(), Arc::new(Alive { loops: loops.clone(), clock }));
-        let control = Control { loops, clock, settings, sys: commands.first().cloned(), stopped, registry };
         let http_address = http.as_ref().map(TcpListener::local_addr).transpose()?;
-        let control = control.spawn(http, state.clone())?;
-        state.ready();
-        Ok(Self { addresses, http: http_address, shards: threads, commands, control: Some(control), stop, state })
+        let readiness: Arc<Readiness> = Arc::default();
+        let (stop, stopped) = oneshot::channel();
+        let control = Control {
+            http,
+            state: HttpState {
+                registry,
+                pulse,
+                readiness: readiness.clone(),
+                now_ms: Box::new(move || clock.mono()),
+                limits: http::Limits::default(),
+            },
+            loops,
+            clock,
+            interval: settings.sys.interval,
+            shard: commands.first().cloned(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = Builder::new().name("control".into());
+        let control = thread.spawn(move || runtime.block_on(control.run(stopped)))?;
+        Ok(Self {
+            addresses,
+            http: http_address,
+            shards: threads,
+            commands,
+            control: Some((stop, control)),
+            readiness,
+        })
     }
 
     /// Name and address of each listener, with the port that the system chose where 0 was asked for.
@@ -114,10 +143,15 @@ impl Server {
     /// of it was done within the deadline.
     pub fn drain(mut self, deadline: Duration) -> bool {
         let started = Instant::now();
-        self.state.draining();
+        self.readiness.block("drain", "shutting down");
+        self.stop_shards(deadline);
+        started.elapsed() <= deadline + GRACE
+    }
+
+    fn stop_shards(&mut self, deadline: Duration) {
         for shard in &self.commands {
             // A shard that has ended needs no telling.
-            let _ = shard.send(Command::Drain(deadline));
+            let _ = shard.blocking_send(Command::Drain(deadline));
         }
         for shard in self.shards.drain(..) {
             match shard.join() {
@@ -126,29 +160,76 @@ impl Server {
                 Err(_) => tracing::error!("a shard had panicked"),
             }
         }
-        self.stop_control();
-        started.elapsed() <= deadline
-    }
-
-    fn stop_control(&mut self) {
-        let _ = self.stop.send(true);
-        if let Some(control) = self.control.take()
-            && control.join().is_err()
-        {
-            tracing::error!("the control thread had panicked");
+        if let Some((stop, control)) = self.control.take() {
+            let _ = stop.send(());
+            if control.join().is_err() {
+                tracing::error!("the control thread had panicked");
+            }
         }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        for shard in &self.commands {
-            let _ = shard.send(Command::Drain(Duration::ZERO));
+        self.stop_shards(Duration::ZERO);
+    }
+}
+
+/// What is neither a client's bytes nor a rule: HTTP and the `$SYS` topics, on a thread of their own.
+struct Control {
+    http: Option<TcpListener>,
+    state: HttpState,
+    loops: SharedLoops,
+    clock: Clock,
+    interval: Duration,
+    /// Publishes the `$SYS` topics.
+    shard: Option<mpsc::Sender<Command>>,
+}
+
+impl Control {
+    async fn run(self, stopped: oneshot::Receiver<()>) {
+        let Self { http, state, loops, clock, interval, shard } = self;
+        let publish = async {
+            match shard.filter(|_| !interval.is_zero()) {
+                Some(shard) => publish_sys(&loops, clock, interval, &shard).await,
+                None => std::future::pending().await,
+            }
+        };
+        let serve = async {
+            match http {
+                Some(listener) => {
+                    if let Err(error) = http::serve(listener, state, std::future::pending()).await {
+                        tracing::error!(%error, "the HTTP listener failed");
+                    }
+                }
+                None => loop {
+                    tokio::time::sleep(UPKEEP_INTERVAL).await;
+                    state.registry.upkeep();
+                },
+            }
+        };
+        tokio::select! {
+            _ = stopped => {}
+            () = async { tokio::join!(publish, serve); } => {}
         }
-        for shard in self.shards.drain(..) {
-            let _ = shard.join();
+    }
+}
+
+async fn publish_sys(loops: &Loops, clock: Clock, interval: Duration, shard: &mpsc::Sender<Command>) {
+    let mut sys = Sys::new(clock.mono());
+    let mut ticks = tokio::time::interval(interval);
+    loop {
+        ticks.tick().await;
+        let (mut counters, mut gauges) = (Counters::default(), Gauges::default());
+        for reach in &loops.reach {
+            let report = reach.report.lock();
+            counters.merge(&report.0);
+            gauges.merge(&report.1);
         }
-        self.stop_control();
+        let updates = sys.update(clock.mono(), &Snapshot::of(&counters, &gauges));
+        if shard.send(Command::Publish(updates)).await.is_err() {
+            return;
+        }
     }
 }
 

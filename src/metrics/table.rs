@@ -160,9 +160,9 @@ gauges! {
     sessions: u64, "switchboard_sessions",
         "Sessions, connected or not.";
     subscriptions: u64, "switchboard_subscriptions",
-        "Subscriptions, shared ones included.";
+        "Subscriptions, without the shared ones.";
     shared_subscriptions: u64, "switchboard_shared_subscriptions",
-        "Memberships of shared groups.";
+        "Shared subscriptions.";
     retained_messages: u64, "switchboard_retained_messages",
         "Retained messages.";
     retained_bytes: u64, "switchboard_retained_bytes",

@@ -23,6 +23,7 @@ use crate::protocol::QoS;
 use crate::session::Phase;
 use crate::shard::timers::TICK;
 use crate::shard::{Close, Core, ShardId};
+use crate::sys::Update;
 
 /// Token of the waker.
 pub const WAKER: Token = Token(usize::MAX);
@@ -45,7 +46,7 @@ pub enum Command {
     /// Let nobody in any more, tell everybody, and stop when their output is gone or the time is up.
     Drain(Duration),
     /// Publish these retained messages of the broker itself.
-    Publish(Vec<(String, String)>),
+    Publish(Vec<Update>),
 }
 
 /// A shard's core with its sockets.
@@ -117,7 +118,7 @@ impl Driver {
     }
 
     /// Runs until it was told to drain and has.
-    pub async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) -> io::Result<()> {
+    pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> io::Result<()> {
         let watched = AsyncFd::new(Watched(self.poll.as_raw_fd()))?;
         let mut tick = tokio::time::interval(Duration::from_millis(TICK));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -169,7 +170,7 @@ impl Driver {
                 self.stop_at = Some(self.clock.mono() + deadline.as_millis() as Millis);
             }
             Command::Publish(messages) => {
-                for (topic, payload) in &messages {
+                for Update { topic, payload } in &messages {
                     self.core.publish_own(topic, payload.as_bytes(), QoS::AtMostOnce, true);
                 }
             }
@@ -193,8 +194,8 @@ impl Driver {
         self.accept_again |= self.core.counters().accept_failures > 0 && self.stop_at.is_none();
         let longest = std::mem::take(&mut self.longest_turn);
         self.handles.ticked(Duration::from_millis(late), Duration::from_millis(longest));
+        self.loops.pulse.beat(usize::from(self.id), now.mono);
         if let Some(reach) = self.loops.reach.get(usize::from(self.id)) {
-            reach.alive.store(now.mono, Ordering::Relaxed);
             if now.mono >= self.next_report {
                 self.next_report = now.mono + 1000;
                 let mut gauges = self.core.gauges();

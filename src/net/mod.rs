@@ -7,15 +7,16 @@ mod driver;
 mod listener;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use mio::Waker;
 use mio::net::TcpStream;
 use parking_lot::Mutex;
 
-pub use driver::{Command, Driver};
+pub use driver::{Command, Driver, WAKER};
 pub use listener::{BindError, Bound, bind};
 
+use crate::http::Pulse;
 use crate::metrics::{Counters, Gauges};
 use crate::shard::ShardId;
 
@@ -34,8 +35,6 @@ pub struct Reach {
     sockets: Mutex<Vec<Moving>>,
     /// Set while a wake-up is under way, so that a second one costs no system call.
     woken: AtomicBool,
-    /// Milliseconds of the server's clock at the last tick, for `/healthz`.
-    pub alive: AtomicU64,
     /// What the shard last said of itself.
     pub report: Mutex<(Counters, Gauges)>,
 }
@@ -45,6 +44,8 @@ pub struct Reach {
 pub struct Loops {
     /// By shard.
     pub reach: Vec<Reach>,
+    /// Says which shards tick, for `/healthz`.
+    pub pulse: Arc<Pulse>,
     /// Open connections by listener.
     pub open: Vec<AtomicUsize>,
 }
@@ -64,7 +65,6 @@ impl Reach {
             waker,
             sockets: Mutex::default(),
             woken: AtomicBool::new(false),
-            alive: AtomicU64::new(0),
             report: Mutex::default(),
         }
     }
