@@ -1,6 +1,6 @@
 //! What a Topic Filter may look like, `$share` included.
 
-use super::name::{Limits, Shape};
+use super::name::{LimitError, Limits, contains_any};
 
 /// A Topic Filter that is valid, taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,12 +19,9 @@ pub enum FilterError {
     /// A filter, also the one inside a Shared Subscription, has at least one character [MQTT-4.7.3-1].
     #[error("the topic filter is empty")]
     Empty,
-    /// Longer than [`Limits::max_bytes`].
-    #[error("the topic filter has more bytes than the limit")]
-    TooLong,
-    /// Deeper than [`Limits::max_levels`]; the `$share` and `ShareName` levels count too.
-    #[error("the topic filter has more levels than the limit")]
-    TooManyLevels,
+    /// Beyond the operator's limits. The `$share` and `ShareName` levels count too.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// U+0000 is not allowed [MQTT-4.7.3-2].
     #[error("the topic filter contains U+0000")]
     Null,
@@ -47,23 +44,16 @@ pub fn parse_filter<'a>(text: &'a str, limits: &Limits) -> Result<ParsedFilter<'
     if text.is_empty() {
         return Err(FilterError::Empty);
     }
-    if text.len() > limits.max_bytes {
-        return Err(FilterError::TooLong);
-    }
-    let shape = Shape::of(text);
-    if shape.null {
+    limits.check(text)?;
+    if contains_any(text, *b"\0\0") {
         return Err(FilterError::Null);
     }
-    if shape.levels > limits.max_levels {
-        return Err(FilterError::TooManyLevels);
-    }
     let (share, filter) = split_share(text)?;
-    if !shape.wildcard {
-        return Ok(ParsedFilter { share, filter, wildcard: false });
+    let wildcard = contains_any(filter, *b"+#");
+    if wildcard {
+        check_wildcards(filter)?;
     }
-    check_wildcards(filter)?;
-    // A share name has none, so what the whole text has is in the filter.
-    Ok(ParsedFilter { share, filter, wildcard: true })
+    Ok(ParsedFilter { share, filter, wildcard })
 }
 
 fn split_share(text: &str) -> Result<(Option<&str>, &str), FilterError> {
@@ -73,7 +63,7 @@ fn split_share(text: &str) -> Result<(Option<&str>, &str), FilterError> {
     }
     let Some(after) = after.strip_prefix('/') else { return Ok((None, text)) };
     let (name, filter) = after.split_once('/').ok_or(FilterError::Share)?;
-    if name.is_empty() || filter.is_empty() || name.contains(['+', '#']) {
+    if name.is_empty() || filter.is_empty() || contains_any(name, *b"+#") {
         return Err(FilterError::Share);
     }
     Ok((Some(name), filter))
@@ -88,8 +78,8 @@ fn check_wildcards(filter: &str) -> Result<(), FilterError> {
         match level {
             "+" => {}
             "#" => ended = true,
-            _ if level.contains('#') => return Err(FilterError::MultiLevelWildcard),
-            _ if level.contains('+') => return Err(FilterError::SingleLevelWildcard),
+            _ if contains_any(level, *b"##") => return Err(FilterError::MultiLevelWildcard),
+            _ if contains_any(level, *b"++") => return Err(FilterError::SingleLevelWildcard),
             _ => {}
         }
     }
@@ -158,9 +148,9 @@ mod tests {
     fn limits_and_forbidden_characters() {
         let limits = Limits { max_levels: 3, max_bytes: 12 };
         assert!(parse_filter("+/+/#", &limits).is_ok());
-        assert_eq!(parse_filter("+/+/+/#", &limits), Err(FilterError::TooManyLevels));
-        assert_eq!(parse_filter("$share/g/a/b", &limits), Err(FilterError::TooManyLevels));
-        assert_eq!(parse_filter("aaaaaaaaaaaaa", &limits), Err(FilterError::TooLong));
+        assert_eq!(parse_filter("+/+/+/#", &limits), Err(LimitError::TooManyLevels.into()));
+        assert_eq!(parse_filter("$share/g/a/b", &limits), Err(LimitError::TooManyLevels.into()));
+        assert_eq!(parse_filter("aaaaaaaaaaaaa", &limits), Err(LimitError::TooLong.into()));
         assert_eq!(parse(""), Err(FilterError::Empty));
         assert_eq!(parse("a\0b"), Err(FilterError::Null));
     }

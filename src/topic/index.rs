@@ -1,26 +1,22 @@
 //! Who subscribes to what on one shard.
 //!
 //! Filters without wildcards, of which there may be millions, are in hash tables by topic; filters with
-//! wildcards in a [`WildcardTrie`]. The hash tables are 256 small ones, chosen by bits of the hash that the
-//! tables do not use: one big table would stand still for a tenth of a second when it grows past a million
-//! topics, and every connection of the shard with it.
+//! wildcards in a [`WildcardTrie`].
 
+use super::storage::Tables;
 use super::subscribers::{Crowds, Subscribers, Taken};
 use super::subscription::{Subscription, SubscriptionOptions, Target};
 use super::trie::WildcardTrie;
 use ahash::RandomState;
-use hashbrown::HashTable;
 use smallvec::SmallVec;
 use std::sync::Arc;
-
-const TABLES: usize = 256;
 
 /// Subscriptions by topic filter.
 ///
 /// Filters are those of [`ParsedFilter::filter`](super::ParsedFilter::filter): valid, and without `$share`.
 #[derive(Debug)]
 pub struct SubscriptionIndex {
-    exact: Box<[HashTable<Entry>; TABLES]>,
+    exact: Tables<Entry>,
     wildcards: WildcardTrie<Entry>,
     crowds: Crowds,
     hasher: RandomState,
@@ -70,9 +66,9 @@ impl SubscriptionIndex {
     /// the [hash](Self::hash) of a topic.
     pub fn with_hasher(hasher: RandomState) -> Self {
         SubscriptionIndex {
-            exact: Box::new([const { HashTable::new() }; TABLES]),
+            exact: Tables::new(),
             wildcards: WildcardTrie::new(),
-            crowds: Crowds::default(),
+            crowds: Crowds::new(hasher.clone()),
             hasher,
             filters: 0,
             len: 0,
@@ -110,7 +106,7 @@ impl SubscriptionIndex {
             self.wildcards.get_or_insert_with(filter, new)
         } else {
             let hash = self.hasher.hash_one(filter);
-            let table = table_mut(&mut self.exact, hash);
+            let table = self.exact.table(hash);
             table
                 .entry(hash, |entry| *entry.filter == *filter, |entry| self.hasher.hash_one(&*entry.filter))
                 .or_insert_with(new)
@@ -132,14 +128,12 @@ impl SubscriptionIndex {
             taken
         } else {
             let hash = self.hasher.hash_one(filter);
-            let table = table_mut(&mut self.exact, hash);
+            let table = self.exact.table(hash);
             let mut entry = table.find_entry(hash, |entry| *entry.filter == *filter).ok()?;
             let taken = self.crowds.take(&mut entry.get_mut().subscribers, target);
             if taken == Taken::Last {
                 entry.remove();
-                if table.len() < table.capacity() / 4 {
-                    table.shrink_to(table.len() * 2, |entry| self.hasher.hash_one(&*entry.filter));
-                }
+                self.exact.shrink(hash, |entry| self.hasher.hash_one(&*entry.filter));
             }
             taken
         };
@@ -188,19 +182,8 @@ impl SubscriptionIndex {
 
     #[inline]
     fn entry(&self, hash: u64, name: &str) -> Option<&Entry> {
-        self.exact.get(table_of(hash))?.find(hash, |entry| *entry.filter == *name)
+        self.exact.find(hash, |entry| *entry.filter == *name)
     }
-}
-
-/// A hash table takes its place from the bottom of the hash and its tag from the top seven bits.
-#[inline]
-fn table_of(hash: u64) -> usize {
-    (hash >> 40) as usize % TABLES
-}
-
-#[expect(clippy::indexing_slicing, reason = "table_of stays below TABLES")]
-fn table_mut(tables: &mut [HashTable<Entry>; TABLES], hash: u64) -> &mut HashTable<Entry> {
-    &mut tables[table_of(hash)]
 }
 
 /// In a valid filter these characters are wildcards and nothing else.

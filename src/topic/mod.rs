@@ -12,6 +12,7 @@ mod index;
 mod matching;
 mod name;
 mod retained;
+mod storage;
 mod subscribers;
 mod subscription;
 mod trie;
@@ -19,7 +20,7 @@ mod trie;
 pub use filter::{FilterError, ParsedFilter, parse_filter};
 pub use index::{Subscribed, SubscriptionIndex, Unsubscribed};
 pub use matching::matches;
-pub use name::{Limits, NameError, check_name};
+pub use name::{LimitError, Limits, NameError, check_name};
 pub use retained::RetainedIndex;
 pub use subscription::{Subscription, SubscriptionOptions, Target};
 pub use trie::WildcardTrie;
@@ -27,7 +28,9 @@ pub use trie::WildcardTrie;
 /// The first level of `text`, and what follows its separator. A level may be empty [MQTT-4.7.1-1].
 #[inline]
 fn split_level(text: &str) -> (&str, Option<&str>) {
-    match text.split_once('/') {
+    // Levels are short: a plain loop beats the search that `split_once` sets up.
+    let level = text.bytes().position(|byte| byte == b'/');
+    match level.and_then(|end| Some((text.get(..end)?, text.get(end + 1..)?))) {
         Some((level, rest)) => (level, Some(rest)),
         None => (text, None),
     }

@@ -4,10 +4,10 @@
 //! nothing beside the entry. A list must stay cheap to change at 100,000 subscribers too: it is unordered,
 //! removal swaps the last one in, and a list that is no longer short carries a table of where each target is.
 
+use super::storage::Arena;
 use super::subscription::{Subscription, SubscriptionOptions, Target};
 use ahash::RandomState;
 use hashbrown::HashTable;
-use slab::Slab;
 
 /// In the place of a target: the subscribers are a crowd, and the options' bits are its key.
 const CROWD: Target = Target(u32::MAX);
@@ -26,8 +26,8 @@ impl Subscribers {
         Subscribers(sub)
     }
 
-    fn crowd_key(&self) -> Option<usize> {
-        (self.0.target == CROWD).then_some(self.0.options.bits() as usize)
+    fn crowd_key(&self) -> Option<u32> {
+        (self.0.target == CROWD).then_some(self.0.options.bits())
     }
 }
 
@@ -43,9 +43,9 @@ pub(super) enum Taken {
 }
 
 /// The lists of all filters with more than one subscriber.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Crowds {
-    crowds: Slab<Crowd>,
+    crowds: Arena<Crowd>,
     hasher: RandomState,
 }
 
@@ -57,6 +57,10 @@ struct Crowd {
 }
 
 impl Crowds {
+    pub(super) fn new(hasher: RandomState) -> Crowds {
+        Crowds { crowds: Arena::new(), hasher }
+    }
+
     #[inline]
     pub(super) fn list<'a>(&'a self, of: &'a Subscribers) -> &'a [Subscription] {
         match of.crowd_key() {
@@ -76,8 +80,7 @@ impl Crowds {
         let mut list = Vec::with_capacity(2);
         list.extend([to.0, sub]);
         let key = self.crowds.insert(Crowd { list, places: None });
-        // Keys are counts of filters on one shard: memory ends long before 32 bits do.
-        to.0 = Subscription { target: CROWD, options: SubscriptionOptions::from_bits(key as u32) };
+        to.0 = Subscription { target: CROWD, options: SubscriptionOptions::from_bits(key) };
         None
     }
 
@@ -92,9 +95,6 @@ impl Crowds {
         if let [only] = *crowd.list {
             from.0 = only;
             self.crowds.remove(key);
-            if self.crowds.is_empty() {
-                self.crowds = Slab::new();
-            }
         }
         Taken::Left
     }
@@ -164,4 +164,88 @@ fn places(list: &[Subscription], hasher: &RandomState) -> HashTable<u32> {
         places.insert_unique(hash(&at), at, hash);
     }
     places
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn sub(key: u32, id: u32) -> Subscription {
+        Subscription { target: Target::session(key), options: SubscriptionOptions::new(0, false, false, id) }
+    }
+
+    fn check(crowds: &Crowds) {
+        for (_, crowd) in crowds.crowds.iter() {
+            assert!(crowd.list.len() > 1, "one subscriber is no crowd");
+            assert!(crowd.places.is_some() || crowd.list.len() <= SEARCHED);
+            if let Some(places) = &crowd.places {
+                assert_eq!(places.len(), crowd.list.len());
+            }
+            for (at, sub) in crowd.list.iter().enumerate() {
+                assert_eq!(crowd.place(sub.target, &crowds.hasher), Some(at));
+            }
+        }
+    }
+
+    proptest! {
+        /// Up and down over all the lengths at which the form of a list changes.
+        #[test]
+        fn as_a_map_would(acts in prop::collection::vec((0..90_u32, any::<bool>()), 1..400), grow in any::<bool>()) {
+            let mut crowds = Crowds::new(RandomState::new());
+            let mut subs: Option<Subscribers> = None;
+            let mut map = BTreeMap::new();
+            let half = acts.len() / 2;
+            for (turn, (key, add)) in acts.into_iter().enumerate() {
+                // First mostly growing, then mostly shrinking, or the other way round.
+                let add = add || (key % 2 == 0) == ((turn < half) == grow);
+                let id = turn as u32 + 1;
+                if add {
+                    let replaced = match &mut subs {
+                        None => {
+                            subs = Some(Subscribers::one(sub(key, id)));
+                            None
+                        }
+                        Some(subs) => crowds.put(subs, sub(key, id)),
+                    };
+                    prop_assert_eq!(replaced.and_then(SubscriptionOptions::id), map.insert(key, id));
+                } else if let Some(from) = &mut subs {
+                    let taken = crowds.take(from, Target::session(key));
+                    let known = map.remove(&key).is_some();
+                    prop_assert_eq!(taken != Taken::Absent, known);
+                    prop_assert_eq!(taken == Taken::Last, known && map.is_empty());
+                    if taken == Taken::Last {
+                        subs = None;
+                    }
+                }
+                let list = subs.as_ref().map_or(&[][..], |subs| crowds.list(subs));
+                let found: BTreeMap<_, _> =
+                    list.iter().map(|sub| (sub.target.key(), sub.options.id().unwrap())).collect();
+                prop_assert_eq!(list.len(), map.len());
+                prop_assert_eq!(&found, &map);
+                check(&crowds);
+                prop_assert_eq!(crowds.crowds.len(), usize::from(map.len() > 1));
+            }
+        }
+    }
+
+    #[test]
+    fn a_great_crowd_goes_as_it_came() {
+        let mut crowds = Crowds::new(RandomState::new());
+        let mut subs = Subscribers::one(sub(0, 1));
+        for key in 1..100_000 {
+            assert_eq!(crowds.put(&mut subs, sub(key, 1)), None);
+        }
+        assert_eq!(crowds.list(&subs).len(), 100_000);
+        assert_eq!(crowds.put(&mut subs, sub(77_777, 2)).unwrap().id(), Some(1));
+        for key in 0..99_999 {
+            assert_eq!(crowds.take(&mut subs, Target::session(key)), Taken::Left, "{key}");
+        }
+        assert_eq!(crowds.crowds.len(), 0);
+        assert_eq!(crowds.list(&subs), [sub(99_999, 1)]);
+        assert_eq!(crowds.take(&mut subs, Target::session(0)), Taken::Absent);
+        assert_eq!(crowds.take(&mut subs, Target::session(99_999)), Taken::Last);
+    }
 }

@@ -10,9 +10,8 @@
 //! of `+` and `#` a hostile client subscribes to.
 
 use super::split_level;
+use super::storage::{Arena, Tables};
 use ahash::RandomState;
-use hashbrown::HashTable;
-use slab::Slab;
 use smallvec::SmallVec;
 use std::hash::{BuildHasher, Hasher};
 
@@ -24,10 +23,10 @@ const NONE: u32 = u32::MAX;
 /// wildcards.
 #[derive(Debug)]
 pub struct WildcardTrie<V> {
-    nodes: Slab<Node<V>>,
+    nodes: Arena<Node<V>>,
     root: u32,
     /// Literal children.
-    edges: HashTable<Edge>,
+    edges: Tables<Edge>,
     hasher: RandomState,
     len: usize,
 }
@@ -63,6 +62,11 @@ impl Edge {
     fn table_hash(hash: u32) -> u64 {
         // Spreads 32 bits over 64: the table takes its tag from the top and its place from the bottom.
         u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "what a hash table calls")]
+    fn rehash(&self) -> u64 {
+        Edge::table_hash(self.hash)
     }
 }
 
@@ -135,9 +139,9 @@ impl<V> WildcardTrie<V> {
     /// An empty trie; it allocates with its first filter.
     pub fn new() -> Self {
         WildcardTrie {
-            nodes: Slab::new(),
+            nodes: Arena::new(),
             root: NONE,
-            edges: HashTable::new(),
+            edges: Tables::new(),
             hasher: RandomState::new(),
             len: 0,
         }
@@ -157,7 +161,7 @@ impl<V> WildcardTrie<V> {
     pub fn get_or_insert_with(&mut self, filter: &str, value: impl FnOnce() -> V) -> &mut V {
         let (prefix, slot) = split_filter(filter);
         if self.root == NONE {
-            self.root = self.nodes.insert(Node::new("", NONE)) as u32;
+            self.root = self.nodes.insert(Node::new("", NONE));
         }
         let (mut at, mut rest) = (self.root, prefix);
         while let Some(levels) = rest {
@@ -196,7 +200,7 @@ impl<V> WildcardTrie<V> {
         let value = self.node_mut(at).slot(slot).take()?;
         self.len -= 1;
         if self.len == 0 {
-            (self.nodes, self.root, self.edges) = (Slab::new(), NONE, HashTable::new());
+            (self.nodes, self.root, self.edges) = (Arena::new(), NONE, Tables::new());
         } else {
             self.prune(at);
         }
@@ -244,20 +248,14 @@ impl<V> WildcardTrie<V> {
     }
 
     #[inline]
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "nodes name only nodes that are there; else this file is wrong"
-    )]
+    #[expect(clippy::expect_used, reason = "nodes name only nodes that are there; else this file is wrong")]
     fn node(&self, at: u32) -> &Node<V> {
-        &self.nodes[at as usize]
+        self.nodes.get(at).expect("a node that another one names")
     }
 
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "nodes name only nodes that are there; else this file is wrong"
-    )]
+    #[expect(clippy::expect_used, reason = "as above")]
     fn node_mut(&mut self, at: u32) -> &mut Node<V> {
-        &mut self.nodes[at as usize]
+        self.nodes.get_mut(at).expect("a node that another one names")
     }
 
     fn edge_hash(&self, parent: u32, level: &str) -> u32 {
@@ -303,8 +301,7 @@ impl<V> WildcardTrie<V> {
 
     /// A new leaf under `parent`.
     fn attach(&mut self, parent: u32, label: &str) -> u32 {
-        // Node numbers are counts of filters on one shard: memory ends long before 32 bits do.
-        let child = self.nodes.insert(Node::new(label, parent)) as u32;
+        let child = self.nodes.insert(Node::new(label, parent));
         self.link(child);
         child
     }
@@ -333,7 +330,7 @@ impl<V> WildcardTrie<V> {
             match (node.literals, node.plus) {
                 (0, NONE) => {
                     self.unlink(at);
-                    self.nodes.remove(at as usize);
+                    self.nodes.remove(at);
                     at = parent;
                 }
                 (1, NONE) => return self.join(at, self.node(at).literals_xor),
@@ -346,16 +343,10 @@ impl<V> WildcardTrie<V> {
     /// Takes `at` out from between its parent and its only child, which gets its label.
     fn join(&mut self, at: u32, child: u32) {
         self.unlink(at);
-        let above = self.nodes.remove(at as usize);
+        self.unlink(child);
+        let Some(above) = self.nodes.remove(at) else { return };
         let node = self.node_mut(child);
-        let mut label = String::with_capacity(above.label.len() + 1 + node.label.len());
-        label.push_str(&above.label);
-        label.push('/');
-        label.push_str(&node.label);
-        // The edge from the node that is gone is keyed by its number and the child's old label.
-        self.unlink_from(at, child);
-        let node = self.node_mut(child);
-        node.relabel(label.into());
+        node.relabel([&*above.label, &*node.label].join("/").into());
         node.parent = above.parent;
         self.link(child);
     }
@@ -369,39 +360,28 @@ impl<V> WildcardTrie<V> {
             return;
         }
         let hash = self.edge_hash(parent, level);
-        self.edges
-            .insert_unique(Edge::table_hash(hash), Edge { hash, child }, |edge| Edge::table_hash(edge.hash));
+        let key = Edge::table_hash(hash);
+        self.edges.table(key).insert_unique(key, Edge { hash, child }, Edge::rehash);
         let parent = self.node_mut(parent);
         parent.literals += 1;
         parent.literals_xor ^= child;
     }
 
     fn unlink(&mut self, child: u32) {
-        let parent = self.node(child).parent;
-        let literal = self.unlink_from(parent, child);
-        let parent = self.node_mut(parent);
-        if literal {
-            parent.literals -= 1;
-            parent.literals_xor ^= child;
-        } else {
-            parent.plus = NONE;
-        }
-    }
-
-    /// Removes the edge, if there is one: a `+` child has none.
-    fn unlink_from(&mut self, parent: u32, child: u32) -> bool {
-        let level = split_level(&self.node(child).label).0;
+        let node = self.node(child);
+        let (parent, level) = (node.parent, split_level(&node.label).0);
         if level == "+" {
-            return false;
+            self.node_mut(parent).plus = NONE;
+            return;
         }
-        let hash = Edge::table_hash(self.edge_hash(parent, level));
-        if let Ok(edge) = self.edges.find_entry(hash, |edge| edge.child == child) {
+        let key = Edge::table_hash(self.edge_hash(parent, level));
+        if let Ok(edge) = self.edges.table(key).find_entry(key, |edge| edge.child == child) {
             edge.remove();
         }
-        if self.edges.len() < self.edges.capacity() / 4 {
-            self.edges.shrink_to(self.edges.len() * 2, |edge| Edge::table_hash(edge.hash));
-        }
-        true
+        self.edges.shrink(key, Edge::rehash);
+        let parent = self.node_mut(parent);
+        parent.literals -= 1;
+        parent.literals_xor ^= child;
     }
 }
 
@@ -457,19 +437,14 @@ mod tests {
         /// Everything that the comments on the fields promise, and that no node is without a purpose.
         fn check(&self) {
             if self.root == NONE {
-                assert!(self.nodes.is_empty() && self.edges.is_empty() && self.len == 0);
+                assert_eq!((self.nodes.len(), self.edges.len(), self.len), (0, 0, 0));
                 return;
             }
             let (mut values, mut literals, mut branches) = (0, 0, 0);
-            for (at, node) in &self.nodes {
-                let at = at as u32;
+            for (at, node) in self.nodes.iter() {
                 values += usize::from(node.here.is_some()) + usize::from(node.below.is_some());
-                let children: Vec<_> = self
-                    .nodes
-                    .iter()
-                    .filter(|(_, child)| child.parent == at)
-                    .map(|(at, _)| at as u32)
-                    .collect();
+                let children: Vec<_> =
+                    self.nodes.iter().filter(|(_, child)| child.parent == at).map(|(at, _)| at).collect();
                 let plus: Vec<_> =
                     children.iter().filter(|&&child| split_level(&self.node(child).label).0 == "+").collect();
                 assert_eq!(node.plus, plus.first().map_or(NONE, |&&child| child));
