@@ -3,10 +3,12 @@
 //! What the `cel` crate (0.15, read and measured) does and what is done about it here:
 //!
 //! - Integer overflow, division by zero, a bad index, a missing key and a wrong type are errors, not panics;
-//!   its `panic!`s stand where no parsed expression leads. Parsing and evaluating run under `catch_unwind`
+//!   its `panic!`s stand where no parsed expression leads. Parsing and evaluating are fenced in
 //!   all the same: no rule is worth a shard.
-//! - Its parser stops at 96 nested brackets, but `a + a + …` builds a tree as deep as it is long and the
-//!   interpreter recurses over it. [`MAX_BYTES`] and [`MAX_DEPTH`] bound both.
+//! - Its parser (ANTLR) takes up to 170 KiB of stack for each bracket in another in a build without
+//!   optimization, so 12 of them overflow a thread of 2 MiB: it gets a stack of its own, and
+//!   [`MAX_BRACKETS`] instead of its 96. A long chain `a + a + …` is a tree as deep as it is long, and the
+//!   interpreter takes 36 KiB for each level (1.5 KiB when optimized): [`MAX_DEPTH`] bounds that.
 //! - There is no budget for evaluation. Comprehensions (`all`, `exists`, `map`, …) are the only loops, so they
 //!   may not nest; with the bounds on documents (`desk::json`) one walks 4096 values at most.
 //! - `matches` compiles its pattern at each evaluation, up to 10 MiB of program. Patterns must be literal
@@ -32,10 +34,13 @@ use crate::config::problem::{closest, suggest};
 const MAX_BYTES: usize = 4096;
 
 /// The deepest tree of a condition.
-const MAX_DEPTH: usize = 64;
+const MAX_DEPTH: usize = 24;
 
-/// The most brackets in one another; the parser needs much more stack for one than the interpreter.
-const MAX_BRACKETS: u16 = 32;
+/// The most brackets in one another.
+const MAX_BRACKETS: u16 = 16;
+
+/// The parser's stack in bytes: nearly three times what [`MAX_BRACKETS`] take in a build without optimization.
+const PARSER_STACK: usize = 8 << 20;
 
 /// The largest compiled pattern of `matches` in bytes.
 const MAX_PATTERN: usize = 256 * 1024;
@@ -47,7 +52,7 @@ const MAX_ERROR_CHARS: usize = 200;
 const MATCHES: &str = "@matches";
 
 /// The functions that the standard library declares, and the macros.
-const FUNCTIONS: [&str; 27] = [
+const FUNCTIONS: [&str; 26] = [
     "size",
     "contains",
     "startsWith",
@@ -74,7 +79,6 @@ const FUNCTIONS: [&str; 27] = [
     "value",
     "or",
     "orValue",
-    "optMap",
 ];
 
 /// Names that stand for types.
@@ -151,14 +155,10 @@ impl Condition {
             let wrong = format!("the condition has {} bytes", text.len());
             return Err(vec![flaw(0, &wrong, &format!("at most {MAX_BYTES}"))]);
         }
-        let parser = env.parser().max_recursion_depth(MAX_BRACKETS);
-        let parsed = catch_unwind(AssertUnwindSafe(|| parser.parse_with_source_info(text)));
-        let (mut expression, source) = match parsed {
-            Ok(Ok(parsed)) => parsed,
-            Ok(Err(errors)) => {
-                return Err(errors.errors.iter().map(|error| syntax_flaw(text, error)).collect());
-            }
-            Err(_) => return Err(vec![flaw(0, "the CEL library cannot read this condition", "")]),
+        let (mut expression, source) = match parse(env, text) {
+            Some(Ok(parsed)) => parsed,
+            Some(Err(errors)) => return Err(syntax_flaws(text, &errors.errors)),
+            None => return Err(vec![flaw(0, "the CEL library cannot read this condition", "")]),
         };
         if depth(&expression) > MAX_DEPTH {
             let right = format!("at most {MAX_DEPTH} operators, calls and brackets in one another");
@@ -267,8 +267,33 @@ fn matches_compiled<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b,
     }
 }
 
+/// Parses on a thread of its own, for its stack; `None` if the parser panicked or no thread can be had.
+fn parse(env: &Env, text: &str) -> Option<Result<(IdedExpr, SourceInfo), cel::ParseErrors>> {
+    std::thread::scope(|scope| {
+        let parser = std::thread::Builder::new().stack_size(PARSER_STACK);
+        let parsed = parser.spawn_scoped(scope, || {
+            env.parser().max_recursion_depth(MAX_BRACKETS).parse_with_source_info(text)
+        });
+        parsed.ok()?.join().ok()
+    })
+}
+
+/// The parser goes on after an error and then stumbles over what it skipped: only its first is worth showing.
+fn syntax_flaws(text: &str, errors: &[cel::ParseError]) -> Vec<Flaw> {
+    let syntax =
+        errors.iter().filter(|error| error.msg.starts_with("Syntax error")).min_by_key(|error| error.pos);
+    match syntax {
+        Some(first) => vec![syntax_flaw(text, first)],
+        None => errors.iter().map(|error| syntax_flaw(text, error)).collect(),
+    }
+}
+
 /// The parser's message with the grammar's names in words, and its line and column as a byte.
 fn syntax_flaw(text: &str, error: &cel::ParseError) -> Flaw {
+    if error.msg.contains("Recursion limit") {
+        let wrong = "too many brackets in one another".to_owned();
+        return Flaw { at: 0, wrong, right: format!("at most {MAX_BRACKETS}") };
+    }
     let (line, column) = (usize::try_from(error.pos.0), usize::try_from(error.pos.1));
     let line_start =
         text.split_inclusive('\n').take(line.unwrap_or(1).saturating_sub(1)).map(str::len).sum::<usize>();
@@ -284,6 +309,10 @@ fn syntax_flaw(text: &str, error: &cel::ParseError) -> Flaw {
         "did you mean \"||\"?".to_owned()
     } else if wrong.ends_with("'not'") {
         "did you mean \"!\"?".to_owned()
+    } else if wrong.contains("has() macro") {
+        "e.g. `has(customer.tier)`".to_owned()
+    } else if wrong.contains("int literal") {
+        "a whole number of 64 bits".to_owned()
     } else if expected.contains("IDENTIFIER") {
         "a value, a name, `(`, `!` or `-` is expected here".to_owned()
     } else if expected.contains("'=='") {
@@ -291,7 +320,7 @@ fn syntax_flaw(text: &str, error: &cel::ParseError) -> Flaw {
     } else if expected.is_empty() {
         String::new()
     } else {
-        format!("expected {expected}")
+        format!("expected {}", expected.replace("<EOF>", "the end"))
     };
     let wrong = wrong
         .replace("token recognition error at: ", "this cannot be read: ")
@@ -357,10 +386,9 @@ impl Check<'_> {
         self.flaws.push(Flaw { at, wrong: wrong.into(), right: right.into() });
     }
 
-    /// The parser counts characters; a call stands where its bracket does, so go back to its name.
+    /// The byte where the parser saw a node: an operator's sign, a call's bracket, a field's dot.
     fn at(&self, id: u64) -> usize {
-        let chars = self.source.offset_for(id).map_or(0, |(start, _)| start as usize);
-        self.text.char_indices().nth(chars).map_or(self.text.len(), |(at, _)| at)
+        self.source.offset_for(id).map_or(0, |(start, _)| start as usize)
     }
 
     /// Where the name of a call or a field stands that ends at its mark (a bracket, a dot, or itself).
@@ -504,7 +532,14 @@ impl Check<'_> {
         if !operator && !FUNCTIONS.contains(&qualified.as_str()) {
             let at = self.name_at(id, &call.func_name);
             let wrong = format!("there is no function `{qualified}`");
-            self.flaws.push(Flaw { at, wrong, right: suggest(&qualified, &FUNCTIONS) });
+            let right = closest(&qualified, FUNCTIONS).map_or_else(
+                || {
+                    "there are size, contains, startsWith, endsWith, matches, has, exists, all and so on"
+                        .to_owned()
+                },
+                |near| format!("did you mean \"{near}\"?"),
+            );
+            self.flaws.push(Flaw { at, wrong, right });
         } else if let Some(usage) = usage {
             // A macro that was called rightly is no call any more.
             let at = self.name_at(id, &call.func_name);
@@ -569,4 +604,303 @@ fn macro_usage(name: &str) -> Option<&'static str> {
         "filter" => "customer.tags.filter(tag, tag != \"x\")",
         _ => return None,
     })
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests {
+    use super::super::json::Context;
+    use super::super::payload::Payload;
+    use super::super::routing::Inbound;
+    use super::*;
+    use jiff::tz::TimeZone;
+    use proptest::prelude::*;
+
+    /// Sunday, 22 November 2026, 23:30 in Berlin.
+    const NOW_MS: i64 = 1_795_386_600_000;
+
+    fn evaluate(when: &str, payload: &[u8], context: Option<&str>) -> Result<bool, ConditionError> {
+        let env = environment();
+        let condition = Condition::compile(&env, when).unwrap_or_else(|flaws| panic!("{when}: {flaws:?}"));
+        let context = context.map(|text| Context::parse(text.as_bytes()).unwrap());
+        let payload = Payload::new(payload);
+        let message = Inbound {
+            customer: "42",
+            topic: "cs/1/main/customer/42/up",
+            payload: &payload,
+            properties: &[("page", "shop/1"), ("page", "second")],
+            context: context.as_ref(),
+            now_ms: NOW_MS,
+        };
+        condition.holds(&env, &Facts::new(&message, &TimeZone::get("Europe/Berlin").unwrap()))
+    }
+
+    fn holds(when: &str, payload: &[u8], context: Option<&str>) -> bool {
+        evaluate(when, payload, context).unwrap_or_else(|error| panic!("{when}: {error}"))
+    }
+
+    fn error(when: &str, payload: &[u8], context: Option<&str>) -> String {
+        match evaluate(when, payload, context) {
+            Ok(holds) => panic!("{when}: {holds}"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_condition_asks_about_the_message() {
+        for when in [
+            "message.topic == \"cs/1/main/customer/42/up\"",
+            "message.body == \"I want a Refund\"",
+            "message.type == \"text\" && message.size == 15",
+            "message.properties.page == \"shop/1\"",
+            "message[\"properties\"][\"page\"].startsWith(\"shop/\")",
+            "message.properties.?lang.orValue(\"de\") == \"de\"",
+            "has(message.properties.page) && !has(message.properties.lang)",
+            "has(message.body) && type(message.body) == string",
+            "message.body.matches(\"(?i)\\\\brefund\\\\b\") && matches(message.body, 'want')",
+            "!message.body.matches(\"^refund\")",
+            "[message.type, \"x\"].exists(t, t == message.type)",
+            "{\"k\": message.size}.k + 1 == 16",
+            "optional.of(1).hasValue() && optional.none().or(optional.of(2)).value() == 2",
+        ] {
+            assert!(holds(when, b"I want a Refund", None), "{when}");
+        }
+        let own = br#"{"type":"card","body":{"items":[{"sku":"a","n":2},{"sku":"b","n":3}],"total":12.5}}"#;
+        for when in [
+            "message.type == \"card\" && message.body.total > 12",
+            "message.body.items.exists(i, i.sku == \"b\" && i.n > 2)",
+            "message.body.items.filter(i, i.n > 2).map(i, i.sku) == [\"b\"]",
+            "size(message.body.items) == 2 && message.body.items[0].n + 1 == 3",
+        ] {
+            assert!(holds(when, own, None), "{when}");
+        }
+        assert!(holds("message.type == \"binary\" && message.body == b\"\\xff\\x00\"", b"\xff\0", None));
+        assert!(holds("message.body == \"\" && message.size == 0", b"", None));
+    }
+
+    #[test]
+    fn a_condition_asks_about_the_customer() {
+        let context =
+            Some("{\"tier\":\"gold\",\"age\":41,\"tags\":[\"a\",\"b\"],\"geo\":{\"country\":\"DE\"}}");
+        for when in [
+            "customer.tier == \"gold\" && customer.age + 1 == 42",
+            "customer.geo.country in [\"DE\", \"AT\"] && \"b\" in customer.tags",
+            "has(customer.geo.country) && !has(customer.geo.city)",
+            "customer.all(key, size(key) > 2)",
+        ] {
+            assert!(holds(when, b"x", context), "{when}");
+        }
+        assert!(holds("size(customer) == 0 && !has(customer.tier)", b"x", None));
+        assert_eq!(error("customer.tier == \"gold\"", b"x", None), "No such key: tier");
+    }
+
+    #[test]
+    fn a_condition_asks_about_the_time_in_its_zone() {
+        for when in [
+            "now.weekday == 7 && now.day == \"sunday\"",
+            "now.hour == 23 && now.minute == 30",
+            "now.date == \"2026-11-22\"",
+            "now.ms == 1795386600000",
+            "conversation.age_s == 0 && conversation.previous_group == \"\" && conversation.previous_agent == \"\"",
+        ] {
+            assert!(holds(when, b"x", None), "{when}");
+        }
+    }
+
+    #[test]
+    fn only_conditions_about_the_customer_use_the_context() {
+        let env = environment();
+        let uses = |when: &str| Condition::compile(&env, when).unwrap().uses_context();
+        assert!(
+            uses("customer.tier == 1") && uses("size(customer) > 0") && uses("[1].all(x, x == customer.n)")
+        );
+        assert!(!uses("message.properties.customer == \"x\""));
+        assert!(!uses("[1].all(customer, customer == 1)"), "a loop's own name");
+    }
+
+    #[test]
+    fn what_cannot_be_evaluated_is_an_error_and_no_panic() {
+        let context =
+            Some("{\"big\":9223372036854775807,\"small\":-9223372036854775808,\"text\":\"x\",\"list\":[1]}");
+        for (when, expected) in [
+            ("customer.big + 1 > 0", "Overflow"),
+            ("customer.small - 1 > 0", "Overflow"),
+            ("customer.small / -1 > 0", "Overflow"),
+            ("customer.small % -1 == 0", "Overflow"),
+            ("customer.big * 2 > 0", "Overflow"),
+            ("-customer.small > 0", "Overflow"),
+            ("1 / (customer.big - customer.big) == 1", "Division by zero"),
+            ("1 % 0 == 1", "Remainder by zero"),
+            ("customer.list[7] == 1", "Index out of bounds"),
+            ("customer.list[-1] == 1", "Index out of bounds"),
+            ("customer.text > 1", "no matching overload"),
+            ("customer.text.missing == 1", "no matching overload"),
+            ("customer.big.matches(\"x\")", "no matching overload for 'matches'"),
+            ("customer.nothing.at.all", "No such key: nothing"),
+            ("message[1] == 1", "no matching overload"),
+            ("message[\"nothing\"] == 1", "No such key"),
+            ("size(message) == 1", ""),
+            ("\"x\" in message", ""),
+            ("message.all(x, true)", ""),
+            ("int(customer.text) == 1", "string parse error"),
+            ("uint(customer.small) == 1u", "overflow"),
+            ("int(1e300) == 1", "overflow"),
+            ("optional.none().value() == 1", "dereference"),
+            ("{1: 2, 1: 3}[1] == 1", "repeated key"),
+            ("customer.text", "the result is of type string, not true or false"),
+            ("customer", "the result is of type map, not true or false"),
+            ("message", "the result is of type map, not true or false"),
+            ("customer.?text", "not true or false"),
+        ] {
+            let shown = error(when, b"x", context);
+            assert!(shown.contains(expected), "{when}: {shown}");
+        }
+    }
+
+    #[test]
+    fn an_error_does_not_quote_the_whole_message() {
+        let shown = error("message.body.nothing == 1", "x".repeat(60_000).as_bytes(), None);
+        assert!(shown.len() < 300, "{shown}");
+        let shown = error("message.body < 1 || message.body + 1 == 2", "ü".repeat(30_000).as_bytes(), None);
+        assert!(shown.chars().count() < 250, "{shown}");
+    }
+
+    #[test]
+    fn a_body_out_of_bounds_is_not_looked_into() {
+        let long = "x".repeat(64 * 1024 + 1);
+        assert!(error("message.body == \"x\"", long.as_bytes(), None).contains("65537 bytes are too many"));
+        assert!(holds("message.size > 65536", long.as_bytes(), None));
+        let many = format!("{{\"body\":[{}]}}", vec!["0"; 5000].join(","));
+        assert!(
+            error("message.body.all(x, x == 0)", many.as_bytes(), None).contains("more than 4096 values")
+        );
+    }
+
+    #[test]
+    fn the_deepest_and_longest_conditions_fit_a_small_stack() {
+        let nest = |open: &str, inner: &str, close: &str, n: usize| {
+            format!("{}{inner}{}", open.repeat(n), close.repeat(n))
+        };
+        let mut texts = Vec::new();
+        for n in [10, 30, 31, 32, 60, 63, 100, 500, 1000, 4000] {
+            texts.extend([
+                nest("(", "true || now.hour == 1", ")", n),
+                nest("[", "1", "]", n) + " == [1]",
+                nest("{1:", "1", "}", n) + " == {1: 1}",
+                nest("!", "has(customer.x)", "", n),
+                nest("-", "now.hour", "", n) + " == 1",
+                nest("true || ", "now.hour == 1", "", n),
+                nest("1 + ", "now.hour", " == 1", 1) + &" + 1".repeat(n),
+                format!("now.hour{} == 1", " + 1".repeat(n)),
+                format!("customer{} == 1", ".a".repeat(n)),
+                format!("customer{} == 1", ".?a".repeat(n)),
+                format!("customer{} == 1", "[0]".repeat(n)),
+                nest("now.hour == 1 ? true : ", "false", "", n),
+                nest("size(", "customer", ")", n) + " == 1",
+                format!("customer{}", ".filter(x, true)".repeat(n)),
+                nest("customer.all(x, ", "true", ")", n),
+            ]);
+        }
+        // Three quarters of what a thread has by default, in a build that does not save stack.
+        std::thread::Builder::new()
+            .stack_size(3 << 19)
+            .spawn(move || {
+                let env = environment();
+                let (mut compiled, mut refused) = (0, 0);
+                for text in texts {
+                    match Condition::compile(&env, &text) {
+                        Ok(_) => {
+                            compiled += 1;
+                            let _ = evaluate(&text, b"x", None);
+                        }
+                        Err(_) => refused += 1,
+                    }
+                }
+                assert!(compiled > 20 && refused > 60, "{compiled} {refused}");
+            })
+            .unwrap()
+            .join()
+            .unwrap();
+    }
+
+    #[test]
+    fn bounds_are_told() {
+        let env = environment();
+        let flaw = |when: &str| Condition::compile(&env, when).unwrap_err().remove(0);
+        assert_eq!(flaw(&"x".repeat(4097)).wrong, "the condition has 4097 bytes");
+        let deep = flaw(&format!("now.hour == 1{}", " + 1".repeat(24)));
+        assert_eq!(deep.wrong, "the condition is nested too deeply");
+        let brackets = flaw(&format!("{}true{}", "(".repeat(40), ")".repeat(40)));
+        assert_eq!(brackets.wrong, "too many brackets in one another");
+        assert!(
+            Condition::compile(&env, &format!("{}now.hour == 1{}", "(".repeat(15), ")".repeat(15))).is_ok()
+        );
+    }
+
+    #[test]
+    fn every_function_that_is_suggested_exists() {
+        for (name, call) in [
+            ("size", "size(\"ab\") == \"ab\".size()"),
+            ("contains", "\"ab\".contains(\"a\")"),
+            ("startsWith", "\"ab\".startsWith(\"a\")"),
+            ("endsWith", "\"ab\".endsWith(\"b\")"),
+            ("matches", "\"ab\".matches(\"a.\")"),
+            ("string", "string(1) == \"1\""),
+            ("int", "int(\"1\") == 1"),
+            ("uint", "uint(1) == 1u"),
+            ("double", "double(1) == 1.0"),
+            ("bool", "bool(\"true\")"),
+            ("bytes", "bytes(\"a\") == b\"a\""),
+            ("type", "type(1) == int"),
+            ("dyn", "dyn(1) == 1"),
+            ("has", "!has(customer.x)"),
+            ("all", "[1].all(x, x == 1)"),
+            ("exists", "[1].exists(x, x == 1)"),
+            ("exists_one", "[1].exists_one(x, x == 1)"),
+            ("map", "[1].map(x, x + 1) == [2]"),
+            ("filter", "[1].filter(x, x > 1) == []"),
+            ("optional.of", "optional.of(1).hasValue()"),
+            ("optional.none", "!optional.none().hasValue()"),
+            ("optional.ofNonZeroValue", "!optional.ofNonZeroValue(0).hasValue()"),
+            ("hasValue", "optional.of(1).hasValue()"),
+            ("value", "optional.of(1).value() == 1"),
+            ("or", "optional.none().or(optional.of(1)).hasValue()"),
+            ("orValue", "customer.?x.orValue(1) == 1"),
+        ] {
+            assert!(FUNCTIONS.contains(&name));
+            assert!(holds(call, b"x", None), "{call}");
+        }
+        for name in TYPES {
+            assert!(!holds(&format!("type({name}) == int"), b"x", None), "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_compiler_panic(when in ".{0,80}") {
+            let _ = Condition::compile(&environment(), &when);
+        }
+
+        #[test]
+        fn no_condition_panics(
+            pieces in prop::collection::vec(
+                prop::sample::select(vec![
+                    "message", ".body", ".type", "customer", ".a", "[0]", "[\"a\"]", " == ", " && ", " || ", "!", "(", ")",
+                    "1", "-", " + ", " % ", "0", "\"x\"", "has(", "size(", ".exists(x, ", "x", ".matches(\"x\")", " in ",
+                    "[", "]", "{", "}", ":", " ? ", ".?a", "true", "null", "now.hour", "9223372036854775807", "1.5", ",",
+                    "@0", "é", "b\"x\"", "\n",
+                ]),
+                1..14
+            ),
+            body in prop::sample::select(vec!["", "x", "{\"body\":{\"a\":[1,null]}}", "{\"body\":[[]]}"])
+        ) {
+            let env = environment();
+            if let Ok(condition) = Condition::compile(&env, &pieces.concat()) {
+                let payload = Payload::new(body.as_bytes());
+                let message = Inbound { customer: "", topic: "", payload: &payload, properties: &[], context: None, now_ms: i64::MAX };
+                let result = condition.holds(&env, &Facts::new(&message, &TimeZone::UTC));
+                prop_assert!(!matches!(result, Err(ConditionError::Panicked)));
+            }
+        }
+    }
 }
