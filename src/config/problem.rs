@@ -338,6 +338,11 @@ mod tests {
         on: Option<Spanned<bool>>,
     }
 
+    #[derive(Deserialize)]
+    struct Key {
+        k: Spanned<String>,
+    }
+
     fn lines(problems: &[Problem]) -> Vec<String> {
         problems.iter().map(ToString::to_string).collect()
     }
@@ -365,10 +370,6 @@ mod tests {
             ("k = \"\"\"ab\\\n   !\"\"\"", 2),
             ("k = \"üb!\"", 3),
         ];
-        #[derive(Deserialize)]
-        struct Key {
-            k: Spanned<String>,
-        }
         for (text, at) in cases {
             let source = Source::new("f", text);
             let key = source.read::<Key>().0.unwrap().k;

@@ -55,14 +55,11 @@ pub struct EnvelopeTooLarge {
 pub fn envelope(message: &Outbound<'_>, maximum: usize, out: &mut Vec<u8>) -> Result<(), EnvelopeTooLarge> {
     let before = out.len();
     let writer = Bounded { out, left: maximum };
-    match serde_json::to_writer(writer, &Wire(message)) {
-        Ok(()) => Ok(()),
-        // Nothing else can fail: the keys are strings and no number is infinite.
-        Err(_) => {
-            out.truncate(before);
-            Err(EnvelopeTooLarge { maximum })
-        }
-    }
+    // Nothing but the bound can fail: the keys are strings and no number is infinite.
+    serde_json::to_writer(writer, &Wire(message)).map_err(|_| {
+        out.truncate(before);
+        EnvelopeTooLarge { maximum }
+    })
 }
 
 /// Stops writing at a bound, so that text whose every byte is escaped does not grow sixfold first.
@@ -219,7 +216,8 @@ mod tests {
 
     #[test]
     fn an_envelope_over_the_bound_leaves_nothing() {
-        let payload = Payload::new(&[1; 100_000]);
+        let bytes = vec![1; 100_000];
+        let payload = Payload::new(&bytes);
         let message = Outbound {
             customer: "42",
             payload: &payload,

@@ -357,12 +357,11 @@ impl Resolve<'_> {
             None => Some(None),
             Some(when) => self.condition(when).map(Some),
         };
-        let group = match &raw.group {
-            Some(group) => self.known_group(group, "tenant.rule.group", groups, known),
-            None => {
-                self.missing(&table, "tenant.rule.group", "the name of a group");
-                None
-            }
+        let group = if let Some(group) = &raw.group {
+            self.known_group(group, "tenant.rule.group", groups, known)
+        } else {
+            self.missing(&table, "tenant.rule.group", "the name of a group");
+            None
         };
         let fallback = match &raw.fallback {
             None => Some(None),
@@ -512,9 +511,8 @@ group = "support"
     #[test]
     fn the_shipped_file_has_no_problems_and_shows_the_defaults() {
         let text = include_str!("../../conf/routing.toml");
-        let routing = Routing::parse(text, "conf/routing.toml").unwrap_or_else(|problems| {
-            panic!("{}", problems.iter().map(|p| format!("{p}\n")).collect::<String>())
-        });
+        let routing =
+            Routing::parse(text, "conf/routing.toml").unwrap_or_else(|problems| panic!("{problems:#?}"));
         let tenant = routing.tenant("main").unwrap();
         let names: Vec<&str> = tenant.groups().map(|group| &*group.name).collect();
         assert_eq!(names, ["billing", "sales", "support"]);
@@ -931,11 +929,9 @@ name = \"empty\"
             shown(&twice),
             ["r.toml:25:8  tenant.name: \"main\" is there twice; the first is in line 3"]
         );
-        let many: String = (0..256)
-            .map(|n| {
-                format!("[[tenant.rule]]\nname = \"{n}\"\nwhen = \"now.hour == {n}\"\ngroup = \"sales\"\n")
-            })
-            .collect();
+        let rule = "[[tenant.rule]]\nname = \"N\"\nwhen = \"now.hour == N\"\ngroup = \"sales\"\n";
+        let many: Vec<String> = (0..256).map(|n| rule.replace('N', &n.to_string())).collect();
+        let many = many.concat();
         let text =
             spoilt("[[tenant.rule]]\nname = \"gold\"", &format!("{many}[[tenant.rule]]\nname = \"gold\""));
         assert_eq!(shown(&text), ["r.toml:1044:1  tenant.rule: 258 rules; at most 256 in a tenant"]);
