@@ -100,12 +100,13 @@ impl<'a> Source<'a> {
             rest = rest.strip_prefix("\r\n").or_else(|| rest.strip_prefix('\n')).unwrap_or(rest);
         }
         let mut decoded = 0;
-        while decoded < at {
+        loop {
             let (taken, given) = match rest.strip_prefix('\\') {
                 Some(escaped) if basic => escape(escaped),
                 _ => rest.chars().next().map_or((0, 0), |c| (c.len_utf8(), c.len_utf8())),
             };
-            if taken == 0 {
+            // An escape that stands for nothing is behind the byte before it.
+            if taken == 0 || (decoded >= at && given > 0) {
                 break;
             }
             rest = rest.get(taken..).unwrap_or_default();
@@ -256,8 +257,8 @@ pub fn suggest(word: &str, candidates: &[&str]) -> String {
     }
 }
 
-/// The candidate that `word` was most likely meant to be: at most a third of its characters (and at least
-/// one) differ. Upper and lower case, `-` and `_` count as the same.
+/// The candidate that `word` was most likely meant to be: it starts with the word, or at most a third of the
+/// characters (and at least one) differ. Upper and lower case, `-` and `_` count as the same.
 pub fn closest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     // Operators' words are short; a giant key is not worth a quadratic comparison.
     const LONGEST: usize = 64;
@@ -269,9 +270,14 @@ pub fn closest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) ->
     if word.len() > LONGEST {
         return None;
     }
+    // Three characters say what is meant: `prio` is `priority`.
+    let begun = |candidate: &[char]| word.len() >= 3 && candidate.starts_with(&word);
     candidates
         .into_iter()
-        .map(|candidate| (distance(&word, &fold(candidate)), candidate))
+        .map(|candidate| (fold(candidate), candidate))
+        .map(|(folded, candidate)| {
+            (if begun(&folded) { allowed } else { distance(&word, &folded) }, candidate)
+        })
         .filter(|(steps, _)| *steps <= allowed)
         .min_by_key(|(steps, _)| *steps)
         .map(|(_, candidate)| candidate)
@@ -332,6 +338,11 @@ mod tests {
         on: Option<Spanned<bool>>,
     }
 
+    #[derive(Deserialize)]
+    struct Key {
+        k: Spanned<String>,
+    }
+
     fn lines(problems: &[Problem]) -> Vec<String> {
         problems.iter().map(ToString::to_string).collect()
     }
@@ -359,10 +370,6 @@ mod tests {
             ("k = \"\"\"ab\\\n   !\"\"\"", 2),
             ("k = \"üb!\"", 3),
         ];
-        #[derive(Deserialize)]
-        struct Key {
-            k: Spanned<String>,
-        }
         for (text, at) in cases {
             let source = Source::new("f", text);
             let key = source.read::<Key>().0.unwrap().k;
@@ -429,6 +436,7 @@ mod tests {
     fn suggestions_are_near_or_complete() {
         assert_eq!(suggest("stiky", &["sticky", "random"]), "did you mean \"sticky\"?");
         assert_eq!(suggest("Round-Robin", &["sticky", "round_robin"]), "did you mean \"round_robin\"?");
+        assert_eq!(suggest("prio", &["name", "priority"]), "did you mean \"priority\"?");
         assert_eq!(suggest("xyz", &["sticky", "random"]), "one of sticky, random");
         assert_eq!(closest(&"x".repeat(1000), ["xx"]), None);
         assert_eq!(distance(&['a', 'b'], &[]), 2);

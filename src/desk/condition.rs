@@ -3,14 +3,16 @@
 //! What the `cel` crate (0.15, read and measured) does and what is done about it here:
 //!
 //! - Integer overflow, division by zero, a bad index, a missing key and a wrong type are errors, not panics;
-//!   its `panic!`s stand where no parsed expression leads. Parsing and evaluating run under `catch_unwind`
+//!   its `panic!`s stand where no parsed expression leads. Parsing and evaluating are fenced in
 //!   all the same: no rule is worth a shard.
-//! - Its parser stops at 96 nested brackets, but `a + a + …` builds a tree as deep as it is long and the
-//!   interpreter recurses over it. [`MAX_BYTES`] and [`MAX_DEPTH`] bound both.
+//! - Its parser (ANTLR) takes up to 170 KiB of stack for each bracket in another in a build without
+//!   optimization, so 12 of them overflow a thread of 2 MiB: it gets a stack of its own, and
+//!   [`MAX_BRACKETS`] instead of its 96. A long chain `a + a + …` is a tree as deep as it is long, and the
+//!   interpreter takes 36 KiB for each level (1.5 KiB when optimized): [`MAX_DEPTH`] bounds that.
 //! - There is no budget for evaluation. Comprehensions (`all`, `exists`, `map`, …) are the only loops, so they
 //!   may not nest; with the bounds on documents (`desk::json`) one walks 4096 values at most.
 //! - `matches` compiles its pattern at each evaluation, up to 10 MiB of program. Patterns must be literal
-//!   here and are compiled once, to [`MAX_PATTERN`] at most, with a wrong one refused in its place. The
+//!   here and are compiled once (`desk::check`), with a wrong one refused in its place. The
 //!   `regex` crate takes time linear in the text, whatever the pattern.
 //! - A name that is not declared is an error only at run time: names, functions and fields are checked here.
 
@@ -18,68 +20,33 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock};
 
-use cel::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue, SourceInfo, operators};
+use cel::common::ast::{EntryExpr, Expr, IdedExpr, MapExpr, SourceInfo, StructExpr};
 use cel::common::types::{CelBool, CelString, STRING_TYPE, Type};
 use cel::common::value::{CowVal, StaticVal, Val};
 use cel::context::VariableResolver;
 use cel::{Env, ExecutionError, Value};
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 
-use super::facts::{Facts, VARIABLES};
-use crate::config::problem::{closest, suggest};
+use super::check::{Checked, Flaw, check, syntax_flaws};
+use super::facts::Facts;
 
 /// The longest condition in bytes.
 const MAX_BYTES: usize = 4096;
 
 /// The deepest tree of a condition.
-const MAX_DEPTH: usize = 64;
+const MAX_DEPTH: usize = 24;
 
-/// The most brackets in one another; the parser needs much more stack for one than the interpreter.
-const MAX_BRACKETS: u16 = 32;
+/// The most brackets in one another.
+pub(super) const MAX_BRACKETS: u16 = 16;
 
-/// The largest compiled pattern of `matches` in bytes.
-const MAX_PATTERN: usize = 256 * 1024;
+/// The parser's stack in bytes: nearly three times what [`MAX_BRACKETS`] take in a build without optimization.
+const PARSER_STACK: usize = 8 << 20;
 
 /// How much of an error's text is shown: it may quote the customer's message.
 const MAX_ERROR_CHARS: usize = 200;
 
 /// What `matches` with a literal pattern is rewritten to: a name that no expression can spell.
-const MATCHES: &str = "@matches";
-
-/// The functions that the standard library declares, and the macros.
-const FUNCTIONS: [&str; 27] = [
-    "size",
-    "contains",
-    "startsWith",
-    "endsWith",
-    "matches",
-    "string",
-    "int",
-    "uint",
-    "double",
-    "bool",
-    "bytes",
-    "type",
-    "dyn",
-    "has",
-    "all",
-    "exists",
-    "exists_one",
-    "map",
-    "filter",
-    "optional.of",
-    "optional.none",
-    "optional.ofNonZeroValue",
-    "hasValue",
-    "value",
-    "or",
-    "orValue",
-    "optMap",
-];
-
-/// Names that stand for types.
-const TYPES: [&str; 10] =
-    ["int", "uint", "double", "bool", "string", "bytes", "list", "map", "null_type", "type"];
+pub(super) const MATCHES: &str = "@matches";
 
 /// A compiled condition.
 #[derive(Debug)]
@@ -87,14 +54,6 @@ pub(super) struct Condition {
     expression: IdedExpr,
     patterns: Vec<Pattern>,
     uses_context: bool,
-}
-
-/// What is wrong with a condition, `at` a byte of its text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Flaw {
-    pub at: usize,
-    pub wrong: String,
-    pub right: String,
 }
 
 /// Why a condition could not say true or false of a message. The rule then does not hold.
@@ -151,36 +110,18 @@ impl Condition {
             let wrong = format!("the condition has {} bytes", text.len());
             return Err(vec![flaw(0, &wrong, &format!("at most {MAX_BYTES}"))]);
         }
-        let parser = env.parser().max_recursion_depth(MAX_BRACKETS);
-        let parsed = catch_unwind(AssertUnwindSafe(|| parser.parse_with_source_info(text)));
-        let (mut expression, source) = match parsed {
-            Ok(Ok(parsed)) => parsed,
-            Ok(Err(errors)) => {
-                return Err(errors.errors.iter().map(|error| syntax_flaw(text, error)).collect());
-            }
-            Err(_) => return Err(vec![flaw(0, "the CEL library cannot read this condition", "")]),
+        let (mut expression, source) = match parse(env, text) {
+            Some(Ok(parsed)) => parsed,
+            Some(Err(errors)) => return Err(syntax_flaws(text, &errors.errors)),
+            None => return Err(vec![flaw(0, "the CEL library cannot read this condition", "")]),
         };
         if depth(&expression) > MAX_DEPTH {
             let right = format!("at most {MAX_DEPTH} operators, calls and brackets in one another");
             return Err(vec![flaw(0, "the condition is nested too deeply", &right)]);
         }
-        let mut check = Check {
-            text,
-            source: &source,
-            scope: Vec::new(),
-            loops: 0,
-            patterns: Vec::new(),
-            flaws: Vec::new(),
-            uses_context: false,
-        };
-        check.result(&expression);
-        check.walk(&mut expression);
-        let Check { patterns, mut flaws, uses_context, .. } = check;
-        if flaws.is_empty() {
-            return Ok(Self { expression, patterns, uses_context });
-        }
-        flaws.sort_by_key(|flaw| flaw.at);
-        Err(flaws)
+        let Checked { patterns, uses_context } = check(text, &source, &mut expression)?;
+        let patterns = patterns.into_iter().map(Pattern).collect();
+        Ok(Self { expression, patterns, uses_context })
     }
 
     /// Whether the condition looks at the customer's context document.
@@ -257,6 +198,7 @@ impl Val for Pattern {
 
 impl StaticVal for Pattern {}
 
+#[expect(clippy::needless_pass_by_value, reason = "the signature of a function of CEL")]
 fn matches_compiled<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
     let mut arguments = arguments.iter();
     let text = arguments.next().and_then(|text| text.downcast_ref::<CelString<'_>>());
@@ -267,40 +209,15 @@ fn matches_compiled<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b,
     }
 }
 
-/// The parser's message with the grammar's names in words, and its line and column as a byte.
-fn syntax_flaw(text: &str, error: &cel::ParseError) -> Flaw {
-    let (line, column) = (usize::try_from(error.pos.0), usize::try_from(error.pos.1));
-    let line_start =
-        text.split_inclusive('\n').take(line.unwrap_or(1).saturating_sub(1)).map(str::len).sum::<usize>();
-    let rest = text.get(line_start..).unwrap_or_default();
-    let at = rest.char_indices().nth(column.unwrap_or(1).saturating_sub(1)).map_or(rest.len(), |(at, _)| at);
-    let message = error.msg.strip_prefix("Syntax error: ").unwrap_or(&error.msg);
-    let (wrong, expected) = message.split_once(" expecting ").unwrap_or((message, ""));
-    let right = if wrong.contains("token recognition error at: '=") {
-        "did you mean \"==\"?".to_owned()
-    } else if wrong.ends_with("'and'") {
-        "did you mean \"&&\"?".to_owned()
-    } else if wrong.ends_with("'or'") {
-        "did you mean \"||\"?".to_owned()
-    } else if wrong.ends_with("'not'") {
-        "did you mean \"!\"?".to_owned()
-    } else if expected.contains("IDENTIFIER") {
-        "a value, a name, `(`, `!` or `-` is expected here".to_owned()
-    } else if expected.contains("'=='") {
-        "an operator such as `==`, `&&` or `in`, or the end, is expected here".to_owned()
-    } else if expected.is_empty() {
-        String::new()
-    } else {
-        format!("expected {expected}")
-    };
-    let wrong = wrong
-        .replace("token recognition error at: ", "this cannot be read: ")
-        .replace("mismatched input '<EOF>'", "the condition ends too early")
-        .replace("at '<EOF>'", "at the end")
-        .replace("mismatched input", "unexpected")
-        .replace("extraneous input", "unexpected")
-        .replace("no viable alternative at input", "unexpected");
-    Flaw { at: line_start + at, wrong, right }
+/// Parses on a thread of its own, for its stack; `None` if the parser panicked or no thread can be had.
+fn parse(env: &Env, text: &str) -> Option<Result<(IdedExpr, SourceInfo), cel::ParseErrors>> {
+    std::thread::scope(|scope| {
+        let parser = std::thread::Builder::new().stack_size(PARSER_STACK);
+        let parsed = parser.spawn_scoped(scope, || {
+            env.parser().max_recursion_depth(MAX_BRACKETS).parse_with_source_info(text)
+        });
+        parsed.ok()?.join().ok()
+    })
 }
 
 /// The depth of a tree, told without recursion: it may be as deep as its text is long.
@@ -315,7 +232,6 @@ fn depth(expression: &IdedExpr) -> usize {
 }
 
 fn for_each_child<'e>(expression: &'e Expr, mut each: impl FnMut(&'e IdedExpr)) {
-    use cel::common::ast::EntryExpr;
     match expression {
         Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => {}
         Expr::Call(call) => call.target.as_deref().into_iter().chain(&call.args).for_each(each),
@@ -323,8 +239,7 @@ fn for_each_child<'e>(expression: &'e Expr, mut each: impl FnMut(&'e IdedExpr)) 
             [&c.iter_range, &c.accu_init, &c.loop_cond, &c.loop_step, &c.result].into_iter().for_each(each);
         }
         Expr::List(list) => list.elements.iter().for_each(each),
-        Expr::Map(cel::common::ast::MapExpr { entries })
-        | Expr::Struct(cel::common::ast::StructExpr { entries, .. }) => {
+        Expr::Map(MapExpr { entries }) | Expr::Struct(StructExpr { entries, .. }) => {
             for entry in entries {
                 match &entry.expr {
                     EntryExpr::MapEntry(entry) => {
@@ -339,234 +254,302 @@ fn for_each_child<'e>(expression: &'e Expr, mut each: impl FnMut(&'e IdedExpr)) 
     }
 }
 
-/// One walk over a parsed condition: names, functions, loops and patterns.
-struct Check<'t> {
-    text: &'t str,
-    source: &'t SourceInfo,
-    /// The variables of the comprehensions around the place.
-    scope: Vec<String>,
-    loops: usize,
-    patterns: Vec<Pattern>,
-    flaws: Vec<Flaw>,
-    uses_context: bool,
-}
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests {
+    use super::super::check::{FUNCTIONS, TYPES};
+    use super::super::json::Context;
+    use super::super::payload::Payload;
+    use super::super::routing::Inbound;
+    use super::*;
+    use jiff::tz::TimeZone;
+    use proptest::prelude::*;
 
-impl Check<'_> {
-    fn flaw(&mut self, id: u64, wrong: impl Into<String>, right: impl Into<String>) {
-        let at = self.at(id);
-        self.flaws.push(Flaw { at, wrong: wrong.into(), right: right.into() });
+    /// Sunday, 22 November 2026, 23:30 in Berlin.
+    const NOW_MS: i64 = 1_795_386_600_000;
+
+    fn evaluate(when: &str, payload: &[u8], context: Option<&str>) -> Result<bool, ConditionError> {
+        let env = environment();
+        let condition = Condition::compile(&env, when).unwrap_or_else(|flaws| panic!("{when}: {flaws:?}"));
+        let context = context.map(|text| Context::parse(text.as_bytes()).unwrap());
+        let payload = Payload::new(payload);
+        let message = Inbound {
+            customer: "42",
+            topic: "cs/1/main/customer/42/up",
+            payload: &payload,
+            properties: &[("page", "shop/1"), ("page", "second")],
+            context: context.as_ref(),
+            now_ms: NOW_MS,
+        };
+        condition.holds(&env, &Facts::new(&message, &TimeZone::get("Europe/Berlin").unwrap()))
     }
 
-    /// The parser counts characters; a call stands where its bracket does, so go back to its name.
-    fn at(&self, id: u64) -> usize {
-        let chars = self.source.offset_for(id).map_or(0, |(start, _)| start as usize);
-        self.text.char_indices().nth(chars).map_or(self.text.len(), |(at, _)| at)
+    fn holds(when: &str, payload: &[u8], context: Option<&str>) -> bool {
+        evaluate(when, payload, context).unwrap_or_else(|error| panic!("{when}: {error}"))
     }
 
-    /// Where the name of a call or a field stands that ends at its mark (a bracket, a dot, or itself).
-    fn name_at(&self, id: u64, name: &str) -> usize {
-        let mark = self.at(id);
-        let before = self.text.get(..mark).and_then(|text| text.rfind(name));
-        let after = self.text.get(mark..).and_then(|text| text.find(name)).map(|found| mark + found);
-        match (before, after) {
-            // A field's mark is its dot: the name follows at once. A call's is its bracket: the name precedes.
-            (_, Some(after)) if self.text.get(mark..after).is_some_and(|gap| gap.trim() == ".") => after,
-            (Some(before), _) => before,
-            (None, _) => mark,
+    fn error(when: &str, payload: &[u8], context: Option<&str>) -> String {
+        match evaluate(when, payload, context) {
+            Ok(holds) => panic!("{when}: {holds}"),
+            Err(error) => error.to_string(),
         }
     }
 
-    /// A condition that is always the same, or can never be true or false, is a slip of the pen.
-    fn result(&mut self, expression: &IdedExpr) {
-        let kind = match &expression.expr {
-            Expr::Literal(LiteralValue::Boolean(value)) => {
-                let value = *value.inner();
-                let right = if value { "leave `when` out for the default rule" } else { "remove the rule" };
-                return self.flaw(expression.id, format!("the condition is always {value}"), right);
-            }
-            Expr::Literal(LiteralValue::String(_)) => "a string",
-            Expr::Literal(_) => "a constant",
-            Expr::List(_) => "a list",
-            Expr::Map(_) => "a map",
-            Expr::Call(call) => match call.func_name.as_str() {
-                operators::ADD
-                | operators::SUBSTRACT
-                | operators::MULTIPLY
-                | operators::DIVIDE
-                | operators::MODULO
-                | operators::NEGATE => "the result of arithmetic",
-                "size" | "int" | "uint" | "double" => "a number",
-                "string" => "a string",
-                _ => return,
-            },
-            _ => return,
-        };
-        let at = self.text.len() - self.text.trim_start().len();
-        self.flaws.push(Flaw {
-            at,
-            wrong: format!("the condition gives {kind}"),
-            right: "a condition is true or false, e.g. `message.size > 1000`".to_owned(),
-        });
+    #[test]
+    fn a_condition_asks_about_the_message() {
+        for when in [
+            "message.topic == \"cs/1/main/customer/42/up\"",
+            "message.body == \"I want a Refund\"",
+            "message.type == \"text\" && message.size == 15",
+            "message.properties.page == \"shop/1\"",
+            "message[\"properties\"][\"page\"].startsWith(\"shop/\")",
+            "message.properties.?lang.orValue(\"de\") == \"de\"",
+            "has(message.properties.page) && !has(message.properties.lang)",
+            "has(message.body) && type(message.body) == string",
+            "message.body.matches(\"(?i)\\\\brefund\\\\b\") && matches(message.body, 'want')",
+            "!message.body.matches(\"^refund\")",
+            "[message.type, \"x\"].exists(t, t == message.type)",
+            "{\"k\": message.size}.k + 1 == 16",
+            "optional.of(1).hasValue() && optional.none().or(optional.of(2)).value() == 2",
+        ] {
+            assert!(holds(when, b"I want a Refund", None), "{when}");
+        }
+        let own = br#"{"type":"card","body":{"items":[{"sku":"a","n":2},{"sku":"b","n":3}],"total":12.5}}"#;
+        for when in [
+            "message.type == \"card\" && message.body.total > 12",
+            "message.body.items.exists(i, i.sku == \"b\" && i.n > 2)",
+            "message.body.items.filter(i, i.n > 2).map(i, i.sku) == [\"b\"]",
+            "size(message.body.items) == 2 && message.body.items[0].n + 1 == 3",
+        ] {
+            assert!(holds(when, own, None), "{when}");
+        }
+        assert!(holds("message.type == \"binary\" && message.body == b\"\\xff\\x00\"", b"\xff\0", None));
+        assert!(holds("message.body == \"\" && message.size == 0", b"", None));
     }
 
-    fn walk(&mut self, node: &mut IdedExpr) {
-        let id = node.id;
-        match &mut node.expr {
-            Expr::Unspecified | Expr::Literal(_) => {}
-            Expr::Ident(name) => {
-                let name = name.clone();
-                self.name(id, &name);
-            }
-            Expr::Select(select) => {
-                if let Expr::Ident(variable) = &select.operand.expr {
-                    let (variable, field) = (variable.clone(), select.field.clone());
-                    self.field(id, &variable, &field);
-                }
-                self.walk(&mut select.operand);
-            }
-            Expr::Call(call) => self.call(id, call),
-            Expr::List(list) => list.elements.iter_mut().for_each(|element| self.walk(element)),
-            Expr::Map(map) => {
-                for entry in &mut map.entries {
-                    if let cel::common::ast::EntryExpr::MapEntry(entry) = &mut entry.expr {
-                        self.walk(&mut entry.key);
-                        self.walk(&mut entry.value);
+    #[test]
+    fn a_condition_asks_about_the_customer() {
+        let context =
+            Some("{\"tier\":\"gold\",\"age\":41,\"tags\":[\"a\",\"b\"],\"geo\":{\"country\":\"DE\"}}");
+        for when in [
+            "customer.tier == \"gold\" && customer.age + 1 == 42",
+            "customer.geo.country in [\"DE\", \"AT\"] && \"b\" in customer.tags",
+            "has(customer.geo.country) && !has(customer.geo.city)",
+            "customer.all(key, size(key) > 2)",
+        ] {
+            assert!(holds(when, b"x", context), "{when}");
+        }
+        assert!(holds("size(customer) == 0 && !has(customer.tier)", b"x", None));
+        assert_eq!(error("customer.tier == \"gold\"", b"x", None), "No such key: tier");
+    }
+
+    #[test]
+    fn a_condition_asks_about_the_time_in_its_zone() {
+        for when in [
+            "now.weekday == 7 && now.day == \"sunday\"",
+            "now.hour == 23 && now.minute == 30",
+            "now.date == \"2026-11-22\"",
+            "now.ms == 1795386600000",
+            "conversation.age_s == 0 && conversation.previous_group == \"\" && conversation.previous_agent == \"\"",
+        ] {
+            assert!(holds(when, b"x", None), "{when}");
+        }
+    }
+
+    #[test]
+    fn only_conditions_about_the_customer_use_the_context() {
+        let env = environment();
+        let uses = |when: &str| Condition::compile(&env, when).unwrap().uses_context();
+        assert!(
+            uses("customer.tier == 1") && uses("size(customer) > 0") && uses("[1].all(x, x == customer.n)")
+        );
+        assert!(!uses("message.properties.customer == \"x\""));
+        assert!(!uses("[1].all(customer, customer == 1)"), "a loop's own name");
+    }
+
+    #[test]
+    fn what_cannot_be_evaluated_is_an_error_and_no_panic() {
+        let context =
+            Some("{\"big\":9223372036854775807,\"small\":-9223372036854775808,\"text\":\"x\",\"list\":[1]}");
+        for (when, expected) in [
+            ("customer.big + 1 > 0", "Overflow"),
+            ("customer.small - 1 > 0", "Overflow"),
+            ("customer.small / -1 > 0", "Overflow"),
+            ("customer.small % -1 == 0", "Overflow"),
+            ("customer.big * 2 > 0", "Overflow"),
+            ("-customer.small > 0", "Overflow"),
+            ("1 / (customer.big - customer.big) == 1", "Division by zero"),
+            ("1 % 0 == 1", "Remainder by zero"),
+            ("customer.list[7] == 1", "Index out of bounds"),
+            ("customer.list[-1] == 1", "Index out of bounds"),
+            ("customer.text > 1", "no matching overload"),
+            ("customer.text.missing == 1", "no matching overload"),
+            ("customer.big.matches(\"x\")", "no matching overload for 'matches'"),
+            ("customer.nothing.at.all", "No such key: nothing"),
+            ("message[1] == 1", "no matching overload"),
+            ("message[\"nothing\"] == 1", "No such key"),
+            ("size(message) == 1", ""),
+            ("\"x\" in message", ""),
+            ("message.all(x, true)", ""),
+            ("int(customer.text) == 1", "string parse error"),
+            ("uint(customer.small) == 1u", "overflow"),
+            ("int(1e300) == 1", "overflow"),
+            ("optional.none().value() == 1", "dereference"),
+            ("{1: 2, 1: 3}[1] == 1", "repeated key"),
+            ("customer.text", "the result is of type string, not true or false"),
+            ("customer", "the result is of type map, not true or false"),
+            ("message", "the result is of type map, not true or false"),
+            ("customer.?text", "not true or false"),
+        ] {
+            let shown = error(when, b"x", context);
+            assert!(shown.contains(expected), "{when}: {shown}");
+        }
+    }
+
+    #[test]
+    fn an_error_does_not_quote_the_whole_message() {
+        let shown = error("message.body.nothing == 1", "x".repeat(60_000).as_bytes(), None);
+        assert!(shown.len() < 300, "{shown}");
+        let shown = error("message.body < 1 || message.body + 1 == 2", "ü".repeat(30_000).as_bytes(), None);
+        assert!(shown.chars().count() < 250, "{shown}");
+    }
+
+    #[test]
+    fn a_body_out_of_bounds_is_not_looked_into() {
+        let long = "x".repeat(64 * 1024 + 1);
+        assert!(error("message.body == \"x\"", long.as_bytes(), None).contains("65537 bytes are too many"));
+        assert!(holds("message.size > 65536", long.as_bytes(), None));
+        let many = format!("{{\"body\":[{}]}}", vec!["0"; 5000].join(","));
+        assert!(
+            error("message.body.all(x, x == 0)", many.as_bytes(), None).contains("more than 4096 values")
+        );
+    }
+
+    #[test]
+    fn the_deepest_and_longest_conditions_fit_a_small_stack() {
+        let nest = |open: &str, inner: &str, close: &str, n: usize| {
+            format!("{}{inner}{}", open.repeat(n), close.repeat(n))
+        };
+        let mut texts = Vec::new();
+        for n in [10, 30, 31, 32, 60, 63, 100, 500, 1000, 4000] {
+            texts.extend([
+                nest("(", "true || now.hour == 1", ")", n),
+                nest("[", "1", "]", n) + " == [1]",
+                nest("{1:", "1", "}", n) + " == {1: 1}",
+                nest("!", "has(customer.x)", "", n),
+                nest("-", "now.hour", "", n) + " == 1",
+                nest("true || ", "now.hour == 1", "", n),
+                nest("1 + ", "now.hour", " == 1", 1) + &" + 1".repeat(n),
+                format!("now.hour{} == 1", " + 1".repeat(n)),
+                format!("customer{} == 1", ".a".repeat(n)),
+                format!("customer{} == 1", ".?a".repeat(n)),
+                format!("customer{} == 1", "[0]".repeat(n)),
+                nest("now.hour == 1 ? true : ", "false", "", n),
+                nest("size(", "customer", ")", n) + " == 1",
+                format!("customer{}", ".filter(x, true)".repeat(n)),
+                nest("customer.all(x, ", "true", ")", n),
+            ]);
+        }
+        // Three quarters of what a thread has by default, in a build that does not save stack.
+        std::thread::Builder::new()
+            .stack_size(3 << 19)
+            .spawn(move || {
+                let env = environment();
+                let (mut compiled, mut refused) = (0, 0);
+                for text in texts {
+                    match Condition::compile(&env, &text) {
+                        Ok(_) => {
+                            compiled += 1;
+                            let _ = evaluate(&text, b"x", None);
+                        }
+                        Err(_) => refused += 1,
                     }
                 }
-            }
-            Expr::Struct(made) => {
-                let wrong = format!("`{}` is no type that can be made here", made.type_name);
-                self.flaw(id, wrong, "a map: {\"name\": value}");
-            }
-            Expr::Comprehension(loops) => {
-                self.walk(&mut loops.iter_range);
-                if self.loops > 0 {
-                    let right =
-                        "one `all`, `exists`, `exists_one`, `map` or `filter` may not stand in another";
-                    self.flaw(id, "a loop in a loop", right);
-                }
-                self.walk(&mut loops.accu_init);
-                let outer = self.scope.len();
-                self.scope.extend([loops.iter_var.clone(), loops.accu_var.clone()]);
-                self.scope.extend(loops.iter_var2.clone());
-                self.loops += 1;
-                self.walk(&mut loops.loop_cond);
-                self.walk(&mut loops.loop_step);
-                self.walk(&mut loops.result);
-                self.loops -= 1;
-                self.scope.truncate(outer);
-            }
+                assert!(compiled > 20 && refused > 60, "{compiled} {refused}");
+            })
+            .unwrap()
+            .join()
+            .unwrap();
+    }
+
+    #[test]
+    fn bounds_are_told() {
+        let env = environment();
+        let flaw = |when: &str| Condition::compile(&env, when).unwrap_err().remove(0);
+        assert_eq!(flaw(&"x".repeat(4097)).wrong, "the condition has 4097 bytes");
+        let deep = flaw(&format!("now.hour == 1{}", " + 1".repeat(24)));
+        assert_eq!(deep.wrong, "the condition is nested too deeply");
+        let brackets = flaw(&format!("{}true{}", "(".repeat(40), ")".repeat(40)));
+        assert_eq!(brackets.wrong, "too many brackets in one another");
+        assert!(
+            Condition::compile(&env, &format!("{}now.hour == 1{}", "(".repeat(15), ")".repeat(15))).is_ok()
+        );
+    }
+
+    #[test]
+    fn every_function_that_is_suggested_exists() {
+        for (name, call) in [
+            ("size", "size(\"ab\") == \"ab\".size()"),
+            ("contains", "\"ab\".contains(\"a\")"),
+            ("startsWith", "\"ab\".startsWith(\"a\")"),
+            ("endsWith", "\"ab\".endsWith(\"b\")"),
+            ("matches", "\"ab\".matches(\"a.\")"),
+            ("string", "string(1) == \"1\""),
+            ("int", "int(\"1\") == 1"),
+            ("uint", "uint(1) == 1u"),
+            ("double", "double(1) == 1.0"),
+            ("bool", "bool(\"true\")"),
+            ("bytes", "bytes(\"a\") == b\"a\""),
+            ("type", "type(1) == int"),
+            ("dyn", "dyn(1) == 1"),
+            ("has", "!has(customer.x)"),
+            ("all", "[1].all(x, x == 1)"),
+            ("exists", "[1].exists(x, x == 1)"),
+            ("exists_one", "[1].exists_one(x, x == 1)"),
+            ("map", "[1].map(x, x + 1) == [2]"),
+            ("filter", "[1].filter(x, x > 1) == []"),
+            ("optional.of", "optional.of(1).hasValue()"),
+            ("optional.none", "!optional.none().hasValue()"),
+            ("optional.ofNonZeroValue", "!optional.ofNonZeroValue(0).hasValue()"),
+            ("hasValue", "optional.of(1).hasValue()"),
+            ("value", "optional.of(1).value() == 1"),
+            ("or", "optional.none().or(optional.of(1)).hasValue()"),
+            ("orValue", "customer.?x.orValue(1) == 1"),
+        ] {
+            assert!(FUNCTIONS.contains(&name));
+            assert!(holds(call, b"x", None), "{call}");
+        }
+        for name in TYPES {
+            assert!(!holds(&format!("type({name}) == int"), b"x", None), "{name}");
         }
     }
 
-    fn name(&mut self, id: u64, name: &str) {
-        if self.scope.iter().any(|inner| inner == name) {
-            return;
+    proptest! {
+        #[test]
+        fn no_text_makes_the_compiler_panic(when in ".{0,80}") {
+            let _ = Condition::compile(&environment(), &when);
         }
-        let plain = name.strip_prefix('.').unwrap_or(name);
-        if plain == "customer" {
-            self.uses_context = true;
-        }
-        if VARIABLES.iter().all(|(known, _)| *known != plain) && !TYPES.contains(&plain) {
-            let known: Vec<&str> = VARIABLES.iter().map(|(known, _)| *known).collect();
-            let near = closest(plain, known.iter().copied().chain(self.scope.iter().map(String::as_str)));
-            let right =
-                near.map_or_else(|| suggest(plain, &known), |near| format!("did you mean \"{near}\"?"));
-            self.flaw(id, format!("`{plain}` is not known"), right);
-        }
-    }
 
-    fn field(&mut self, id: u64, variable: &str, field: &str) {
-        if self.scope.iter().any(|inner| inner == variable) {
-            return;
-        }
-        let Some((_, fields)) = VARIABLES.iter().find(|(known, _)| *known == variable) else { return };
-        if !fields.is_empty() && !fields.contains(&field) {
-            let at = self.name_at(id, field);
-            let wrong = format!("`{variable}` has no `{field}`");
-            self.flaws.push(Flaw { at, wrong, right: suggest(field, fields) });
-        }
-    }
-
-    fn call(&mut self, id: u64, call: &mut CallExpr) {
-        // `optional.of(x)`: the target is part of the function's name.
-        let qualified = match call.target.as_deref().map(|target| &target.expr) {
-            Some(Expr::Ident(namespace)) if namespace == "optional" => format!("optional.{}", call.func_name),
-            _ => call.func_name.clone(),
-        };
-        if qualified == call.func_name
-            && let Some(target) = &mut call.target
-        {
-            self.walk(target);
-        }
-        let operator = call.func_name.contains(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        let usage = macro_usage(&qualified);
-        if !operator && !FUNCTIONS.contains(&qualified.as_str()) {
-            let at = self.name_at(id, &call.func_name);
-            let wrong = format!("there is no function `{qualified}`");
-            self.flaws.push(Flaw { at, wrong, right: suggest(&qualified, &FUNCTIONS) });
-        } else if let Some(usage) = usage {
-            // A macro that was called rightly is no call any more.
-            let at = self.name_at(id, &call.func_name);
-            let wrong = format!("`{qualified}` is not used like this");
-            self.flaws.push(Flaw { at, wrong, right: format!("e.g. `{usage}`") });
-            return;
-        }
-        call.args.iter_mut().for_each(|argument| self.walk(argument));
-        if call.func_name == "matches" {
-            self.pattern(id, call);
-        }
-    }
-
-    /// Compiles the pattern of `text.matches(pattern)` or `matches(text, pattern)` and puts it in its place.
-    fn pattern(&mut self, id: u64, call: &mut CallExpr) {
-        let usage = "e.g. `message.body.matches(\"(?i)refund\")`";
-        let pattern = match (&call.target, call.args.as_slice()) {
-            (Some(_), [pattern]) | (None, [_, pattern]) => pattern,
-            _ => {
-                let at = self.name_at(id, "matches");
-                let wrong = "`matches` takes a text and a pattern".to_owned();
-                return self.flaws.push(Flaw { at, wrong, right: usage.to_owned() });
-            }
-        };
-        let Expr::Literal(LiteralValue::String(literal)) = &pattern.expr else {
-            return self.flaw(pattern.id, "the pattern of `matches` is not a literal string", usage);
-        };
-        match RegexBuilder::new(literal.inner()).size_limit(MAX_PATTERN).build() {
-            Ok(regex) => {
-                let place =
-                    IdedExpr { id: pattern.id, expr: Expr::Ident(format!("@{}", self.patterns.len())) };
-                self.patterns.push(Pattern(regex));
-                call.args.pop();
-                if call.target.is_none() {
-                    call.target = call.args.pop().map(Box::new);
-                }
-                call.args.push(place);
-                MATCHES.clone_into(&mut call.func_name);
-            }
-            Err(regex::Error::CompiledTooBig(_)) => {
-                let right = format!("at most {} KiB when compiled: repeat less", MAX_PATTERN / 1024);
-                self.flaw(pattern.id, "the pattern is too large", right);
-            }
-            Err(error) => {
-                // The last line of a message of several lines says what, those before draw where.
-                let text = error.to_string();
-                let what = text.lines().last().unwrap_or_default();
-                let what = what.strip_prefix("error: ").unwrap_or(what).to_owned();
-                self.flaw(pattern.id, "the pattern is no regular expression", what);
+        #[test]
+        fn no_condition_panics(
+            pieces in prop::collection::vec(
+                prop::sample::select(vec![
+                    "message", ".body", ".type", "customer", ".a", "[0]", "[\"a\"]", " == ", " && ", " || ", "!", "(", ")",
+                    "1", "-", " + ", " % ", "0", "\"x\"", "has(", "size(", ".exists(x, ", "x", ".matches(\"x\")", " in ",
+                    "[", "]", "{", "}", ":", " ? ", ".?a", "true", "null", "now.hour", "9223372036854775807", "1.5", ",",
+                    "@0", "é", "b\"x\"", "\n",
+                ]),
+                1..14
+            ),
+            body in prop::sample::select(vec!["", "x", "{\"body\":{\"a\":[1,null]}}", "{\"body\":[[]]}"])
+        ) {
+            let env = environment();
+            if let Ok(condition) = Condition::compile(&env, &pieces.concat()) {
+                let payload = Payload::new(body.as_bytes());
+                let message = Inbound { customer: "", topic: "", payload: &payload, properties: &[], context: None, now_ms: i64::MAX };
+                let result = condition.holds(&env, &Facts::new(&message, &TimeZone::UTC));
+                prop_assert!(!matches!(result, Err(ConditionError::Panicked)));
             }
         }
     }
-}
-
-fn macro_usage(name: &str) -> Option<&'static str> {
-    Some(match name {
-        "has" => "has(customer.tier)",
-        "all" => "customer.tags.all(tag, tag != \"x\")",
-        "exists" => "customer.tags.exists(tag, tag == \"x\")",
-        "exists_one" => "customer.tags.exists_one(tag, tag == \"x\")",
-        "map" => "customer.tags.map(tag, size(tag))",
-        "filter" => "customer.tags.filter(tag, tag != \"x\")",
-        _ => return None,
-    })
 }

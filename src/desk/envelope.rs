@@ -55,14 +55,11 @@ pub struct EnvelopeTooLarge {
 pub fn envelope(message: &Outbound<'_>, maximum: usize, out: &mut Vec<u8>) -> Result<(), EnvelopeTooLarge> {
     let before = out.len();
     let writer = Bounded { out, left: maximum };
-    match serde_json::to_writer(writer, &Wire(message)) {
-        Ok(()) => Ok(()),
-        // Nothing else can fail: the keys are strings and no number is infinite.
-        Err(_) => {
-            out.truncate(before);
-            Err(EnvelopeTooLarge { maximum })
-        }
-    }
+    // Nothing but the bound can fail: the keys are strings and no number is infinite.
+    serde_json::to_writer(writer, &Wire(message)).map_err(|_| {
+        out.truncate(before);
+        EnvelopeTooLarge { maximum }
+    })
 }
 
 /// Stops writing at a bound, so that text whose every byte is escaped does not grow sixfold first.
@@ -219,7 +216,8 @@ mod tests {
 
     #[test]
     fn an_envelope_over_the_bound_leaves_nothing() {
-        let payload = Payload::new(&[1; 1000]);
+        let bytes = vec![1; 100_000];
+        let payload = Payload::new(&bytes);
         let message = Outbound {
             customer: "42",
             payload: &payload,
@@ -231,8 +229,8 @@ mod tests {
         let mut out = b"kept".to_vec();
         assert_eq!(envelope(&message, 3000, &mut out), Err(EnvelopeTooLarge { maximum: 3000 }));
         assert_eq!(out, b"kept");
-        assert!(out.capacity() < 4000, "stopped while writing");
-        envelope(&message, 7000, &mut out).unwrap();
+        assert!(out.capacity() < 10_000, "stopped while writing");
+        envelope(&message, 700_000, &mut out).unwrap();
         let written = out.len() - 4;
         out.truncate(4);
         envelope(&message, written, &mut out).unwrap();
@@ -305,10 +303,9 @@ mod tests {
         #[test]
         fn a_body_comes_back_as_it_was(body in json_value()) {
             prop_assume!(!body.is_null());
-            // Through text once, as a double may change in its last digit on the way.
-            let body: Value = serde_json::from_str(&body.to_string()).unwrap();
-            let value: Value = serde_json::from_str(&written(json!({"body": body}).to_string().as_bytes(), &[], None)).unwrap();
-            prop_assert_eq!(&value["body"], &body);
+            let body = body.to_string();
+            let text = written(format!("{{\"body\":{body}}}").as_bytes(), &[], None);
+            prop_assert!(text.contains(&format!("\"body\":{body}")), "{}", text);
         }
     }
 }

@@ -71,6 +71,10 @@ impl Question {
         if question.len() > MAX_QUESTION_BYTES {
             return Err(wrong("question", format!("more than {MAX_QUESTION_BYTES} bytes")));
         }
+        // serde would take a list of the members, too.
+        if !question.trim_ascii_start().starts_with(b"{") {
+            return Err(wrong("question", "not a JSON object"));
+        }
         let asked: Asked<'_> =
             serde_json::from_slice(question).map_err(|e| wrong("question", e.to_string()))?;
         let customer = customer(tenant, asked.topic.as_deref(), asked.customer.as_deref())?;
@@ -197,5 +201,149 @@ impl Tenant {
             "skills": rule.skills,
             "fallback": rule.fallback.as_ref().map(|fallback| &*fallback.name),
         })
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+mod tests {
+    use super::super::routing::Routing;
+    use super::*;
+
+    const FILE: &str = r#"
+[[tenant]]
+name = "main"
+time_zone = "Europe/Berlin"
+[[tenant.group]]
+name = "sales"
+[[tenant.group]]
+name = "support"
+strategy = "round_robin"
+[[tenant.rule]]
+name = "vip"
+when = 'customer.tier == "gold" && message.body.contains("buy")'
+group = "sales"
+priority = 5
+skills = ["french"]
+fallback = "support"
+[[tenant.rule]]
+name = "night"
+when = 'now.hour < 6'
+group = "sales"
+[[tenant.rule]]
+name = "rest"
+group = "support"
+"#;
+
+    /// 12:00 in Berlin on 22 November 2026.
+    const NOON_MS: i64 = 1_795_345_200_000;
+
+    fn answer(question: &str, context: Option<&str>) -> Value {
+        let routing = Routing::parse(FILE, "r.toml").unwrap();
+        let tenant = routing.tenant("main").unwrap();
+        let context = context.map(|text| Context::parse(text.as_bytes()).unwrap());
+        tenant.explain(&Question::parse("main", question.as_bytes()).unwrap(), context.as_ref(), NOON_MS)
+    }
+
+    fn refused(question: &str) -> Value {
+        Question::parse("main", question.as_bytes()).unwrap_err().to_json()
+    }
+
+    #[test]
+    fn an_answer_tells_every_rule_tried_and_the_winner() {
+        let answer = answer(r#"{"customer":"42","payload":"hello"}"#, Some(r#"{"tier":"gold"}"#));
+        assert_eq!(
+            answer,
+            json!({
+                "tenant": "main",
+                "customer": "42",
+                "topic": "cs/1/main/customer/42/up",
+                "at": NOON_MS,
+                "time_zone": "Europe/Berlin",
+                "type": "text",
+                "rules": [
+                    {"rule": "vip", "line": 10, "when": "customer.tier == \"gold\" && message.body.contains(\"buy\")", "result": false},
+                    {"rule": "night", "line": 17, "when": "now.hour < 6", "result": false},
+                    {"rule": "rest", "line": 21, "when": null, "result": true},
+                ],
+                "rule": "rest",
+                "group": "support",
+                "mode": "shared",
+                "strategy": "round_robin",
+                "key": null,
+                "shared_filter": "$share/support/cs/1/main/queue/support/messages/+",
+                "queue_topic": "cs/1/main/queue/support/messages/42",
+                "priority": 0,
+                "skills": [],
+                "fallback": null,
+                "context": {"tier": "gold"},
+                "context_from": "retained",
+            })
+        );
+    }
+
+    #[test]
+    fn the_rules_after_the_winner_are_not_tried() {
+        let question = r#"{"topic":"cs/1/main/customer/4 2/up","payload":"I buy","context":{"tier":"gold"}}"#;
+        let answer = answer(question, Some(r#"{"tier":"tin"}"#));
+        assert_eq!(answer["rule"], "vip");
+        assert_eq!(answer["rules"].as_array().unwrap().len(), 1);
+        assert_eq!(answer["strategy"], "sticky");
+        assert_eq!(answer["key"], "4 2");
+        assert_eq!(answer["skills"], json!(["french"]));
+        assert_eq!(answer["fallback"], "support");
+        assert_eq!(answer["context"], json!({"tier": "gold"}), "the question's own");
+        assert_eq!(answer["context_from"], "question");
+    }
+
+    #[test]
+    fn a_rule_that_fails_says_why_and_the_time_can_be_chosen() {
+        let answer = answer(r#"{"customer":"42","payload":"buy","at":1795320000000}"#, None);
+        assert_eq!(answer["rules"][0]["error"], "No such key: tier");
+        assert!(answer["rules"][0].get("result").is_none());
+        assert_eq!(answer["rule"], "night");
+        assert_eq!(answer["at"], 1_795_320_000_000_i64);
+        assert_eq!(answer["context"], Value::Null);
+        assert_eq!(answer["context_from"], "none");
+    }
+
+    #[test]
+    fn a_payload_may_be_json_and_properties_count() {
+        let question = r#"{"customer":"42","payload":{"type":"card","body":{"a":1}},"properties":{"k":"v"}}"#;
+        assert_eq!(answer(question, None)["type"], "card");
+        assert_eq!(
+            Question::parse("main", question.as_bytes()).unwrap().properties,
+            [("k".into(), "v".into())]
+        );
+        assert!(!Question::parse("main", question.as_bytes()).unwrap().has_context());
+    }
+
+    #[test]
+    fn a_wrong_question_is_told_what_is_wrong() {
+        for (question, field, part) in [
+            ("", "question", "not a JSON object"),
+            ("[\"cs/1/main/customer/1/up\"]", "question", "not a JSON object"),
+            ("{", "question", "EOF while parsing an object at line 1"),
+            ("{\"customer\":42}", "question", "expected a string at line 1 column 14"),
+            (
+                "{\"costumer\":\"42\"}",
+                "question",
+                "unknown field `costumer`, expected one of `topic`, `customer`",
+            ),
+            ("{}", "customer", "missing"),
+            ("{\"customer\":\"\"}", "customer", "empty"),
+            ("{\"customer\":\"4/2\"}", "customer", "without / + #"),
+            ("{\"customer\":\"1\",\"topic\":\"cs/1/main/customer/1/up\"}", "topic", "either"),
+            ("{\"topic\":\"cs/1/other/customer/1/up\"}", "topic", "not cs/1/main/customer/{customer}/up"),
+            ("{\"topic\":\"a/b\"}", "topic", "not cs/1/main/customer/{customer}/up"),
+            ("{\"customer\":\"1\",\"context\":[1]}", "context", "not a JSON object"),
+            ("{\"customer\":\"1\",\"properties\":{\"a\":1}}", "properties", "\"a\" is not a string"),
+            ("{\"customer\":\"1\",\"payload\":\"\\ud800\"}", "payload", "hex escape"),
+        ] {
+            let answer = refused(question);
+            assert_eq!(answer["error"]["field"], field, "{question}: {answer}");
+            assert!(answer["error"]["message"].as_str().unwrap().contains(part), "{question}: {answer}");
+        }
+        assert_eq!(refused(&" ".repeat(300_000))["error"]["field"], "question");
     }
 }

@@ -190,7 +190,7 @@ impl Val for Message<'_, '_> {
     }
 }
 
-impl<'f, 'a> Indexer for Message<'f, 'a> {
+impl Indexer for Message<'_, '_> {
     fn get<'b, 'v>(&'b self, index: &dyn Val) -> Result<CowVal<'b, 'v>, ExecutionError>
     where
         Self: 'v,

@@ -99,7 +99,7 @@ impl<'de> Visitor<'de> for CelJson<'_> {
     }
 }
 
-/// JSON that every strict reader takes, read for its form alone and not kept: at most serde_json's 128 levels
+/// JSON that every strict reader takes, read for its form alone and not kept: at most `serde_json`'s 128 levels
 /// deep, no half of a surrogate pair, no number too large for a double.
 pub(super) struct Strict;
 

@@ -8,6 +8,7 @@
 //! no clock and draws no random numbers; the one thing it takes from the system is the time zone database,
 //! while a routing file is loaded.
 
+mod check;
 mod condition;
 mod envelope;
 mod explain;

@@ -33,7 +33,7 @@ pub struct Tenant {
 /// An agent group in `shared` mode: agents take its messages by the shared subscription of its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
-    /// The name: the ShareName too, and a level of the group's topics.
+    /// The name: the `ShareName` too, and a level of the group's topics.
     pub name: Arc<str>,
     /// How a message finds one of the members.
     pub strategy: Strategy,
@@ -128,7 +128,7 @@ impl Routing {
         self.tenants().any(Tenant::uses_context)
     }
 
-    /// The group that a shared subscription belongs to: `share` is its ShareName, `filter` what follows. Only
+    /// The group that a shared subscription belongs to: `share` is its `ShareName`, `filter` what follows. Only
     /// `$share/{g}/cs/1/{t}/queue/{g}/messages/+` does, with the name of a group twice.
     pub fn shared_group(&self, share: &str, filter: &str) -> Option<&Group> {
         let rest = filter.strip_prefix(PREFIX)?.strip_suffix("/messages/+")?;
@@ -258,5 +258,139 @@ impl fmt::Debug for Rule {
             .field("when", &self.when)
             .field("group", &self.group.name)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    const FILE: &str = r#"
+[[tenant]]
+name = "main"
+[[tenant.group]]
+name = "sales"
+[[tenant.group]]
+name = "support"
+strategy = "random"
+[[tenant]]
+name = "other"
+[[tenant.rule]]
+name = "any"
+group = "x"
+[[tenant.group]]
+name = "x"
+"#;
+
+    const RULES: &str = r#"
+[[tenant.rule]]
+name = "number"
+when = 'message.body.n > 3'
+group = "sales"
+[[tenant.rule]]
+name = "gold"
+when = 'customer.tier == "gold"'
+group = "sales"
+priority = 5
+[[tenant.rule]]
+name = "rest"
+group = "support"
+[[tenant]]
+name = "other""#;
+
+    fn routing() -> Routing {
+        let text = FILE.replacen("[[tenant]]\nname = \"other\"", RULES, 1);
+        Routing::parse(&text, "r.toml").unwrap()
+    }
+
+    fn decide(routing: &Routing, payload: &[u8], context: Option<&str>) -> (String, String, u32) {
+        let context = context.map(|text| Context::parse(text.as_bytes()).unwrap());
+        let payload = Payload::new(payload);
+        let message = Inbound {
+            customer: "42",
+            topic: "cs/1/main/customer/42/up",
+            payload: &payload,
+            properties: &[],
+            context: context.as_ref(),
+            now_ms: 0,
+        };
+        let decision = routing.tenant("main").unwrap().route(&message);
+        (decision.rule.name.to_string(), decision.group().name.to_string(), decision.failed_rules)
+    }
+
+    #[test]
+    fn the_first_rule_that_holds_names_the_group() {
+        let routing = routing();
+        let own = b"{\"body\":{\"n\":4}}";
+        let gold = Some("{\"tier\":\"gold\"}");
+        assert_eq!(decide(&routing, own, gold), ("number".into(), "sales".into(), 0));
+        assert_eq!(decide(&routing, b"{\"body\":{\"n\":3}}", gold), ("gold".into(), "sales".into(), 0));
+        assert_eq!(
+            decide(&routing, b"{\"body\":{\"n\":3}}", Some("{\"tier\":\"tin\"}")),
+            ("rest".into(), "support".into(), 0)
+        );
+    }
+
+    #[test]
+    fn a_rule_that_cannot_be_evaluated_does_not_hold_and_is_counted() {
+        let routing = routing();
+        let gold = Some("{\"tier\":\"gold\"}");
+        assert_eq!(decide(&routing, b"hello", gold), ("gold".into(), "sales".into(), 1));
+        assert_eq!(decide(&routing, b"hello", None), ("rest".into(), "support".into(), 2));
+        assert_eq!(decide(&routing, b"\xff", None), ("rest".into(), "support".into(), 2));
+    }
+
+    #[test]
+    fn only_rules_about_the_customer_want_the_context() {
+        let routing = routing();
+        assert!(routing.tenant("main").unwrap().uses_context());
+        assert!(!routing.tenant("other").unwrap().uses_context());
+        assert!(routing.uses_context());
+        assert_eq!(routing.tenants().count(), 2);
+    }
+
+    #[test]
+    fn a_group_has_its_topic_filter_and_key() {
+        let routing = routing();
+        let tenant = routing.tenant("main").unwrap();
+        let group = tenant.group("sales").unwrap();
+        let topic = tenant.queue_topic(group, "42");
+        assert_eq!(topic, "cs/1/main/queue/sales/messages/42");
+        assert_eq!(tenant.queue_filter(group), "$share/sales/cs/1/main/queue/sales/messages/+");
+        assert_eq!(group.key(&topic), "42");
+        let level = |key_level| Group { key_level, ..group.clone() };
+        assert_eq!(level(1).key(&topic), "cs");
+        assert_eq!(level(5).key(&topic), "sales");
+        assert_eq!(level(7).key("a/b"), "", "a name with fewer levels");
+        assert!(tenant.group("x").is_none(), "another tenant's");
+    }
+
+    #[test]
+    fn only_the_groups_own_shared_subscription_is_its_queue() {
+        let routing = routing();
+        let group = |share: &str, filter: &str| routing.shared_group(share, filter).map(|group| &*group.name);
+        assert_eq!(group("sales", "cs/1/main/queue/sales/messages/+"), Some("sales"));
+        assert_eq!(group("x", "cs/1/other/queue/x/messages/+"), Some("x"));
+        for (share, filter) in [
+            ("others", "cs/1/main/queue/sales/messages/+"),
+            ("sales", "cs/1/main/queue/sales/messages/#"),
+            ("sales", "cs/1/main/queue/sales/messages/42"),
+            ("sales", "cs/1/main/queue/+/messages/+"),
+            ("sales", "cs/1/none/queue/sales/messages/+"),
+            ("none", "cs/1/main/queue/none/messages/+"),
+            ("sales", "cs/1/main/queue/support/messages/+"),
+            ("", "cs/1/main/queue//messages/+"),
+            ("sales", "a/b"),
+        ] {
+            assert_eq!(group(share, filter), None, "{share} {filter}");
+        }
+    }
+
+    #[test]
+    fn shards_may_share_it() {
+        fn shared<T: Send + Sync + 'static>() {}
+        shared::<Routing>();
+        shared::<Context>();
     }
 }
