@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
+use tokio::io::Interest as TokioInterest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
@@ -119,7 +120,12 @@ impl Driver {
 
     /// Runs until it was told to drain and has.
     pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> io::Result<()> {
-        let watched = AsyncFd::new(Watched(self.poll.as_raw_fd()))?;
+        let descriptor = Watched(self.poll.as_raw_fd());
+        // SAFETY: the descriptor has to stay the poll's while it is registered. `self` owns the poll until this
+        // function returns, and `watched` goes before `self` does.
+        #[expect(unsafe_code, reason = "tokio has no safe way to watch a descriptor that it does not own")]
+        let watched = unsafe { AsyncFd::register_with_interest(descriptor, TokioInterest::READABLE) }
+            .map_err(io::Error::from)?;
         let mut tick = tokio::time::interval(Duration::from_millis(TICK));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

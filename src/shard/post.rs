@@ -1,6 +1,6 @@
 //! Between shards: mail in, mail out, and the end of a turn.
 
-use super::door::{granted, to_group, to_member};
+use super::door::{granted, to_member};
 use super::mailbox::{Gone, Join, Mail, Share};
 use super::{Core, End, ShardId};
 use crate::message::SubscriptionIds;
@@ -192,10 +192,5 @@ impl Core {
             self.effects.resume.append(&mut self.held);
         }
         wake
-    }
-
-    /// Gives a message to a group here directly.
-    pub(super) fn enter_group(&mut self, group: u32, outgoing: &mut super::wire::Outgoing<'_>) {
-        to_group(&mut self.groups, &mut self.clients, &mut self.outgoing, self.id, group, outgoing);
     }
 }

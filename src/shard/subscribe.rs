@@ -11,7 +11,7 @@ use crate::protocol::{
     QoS, ReasonCode, ReasonProperties, RetainHandling, SubAck, Subscribe, SubscribeFilter, UnsubAck,
     Unsubscribe, Version,
 };
-use crate::session::{Membership, OFFLINE};
+use crate::session::Membership;
 use crate::topic::{Subscription, SubscriptionOptions, Target, parse_filter};
 
 impl Core {
@@ -248,11 +248,6 @@ impl Core {
                 self.drop_interest(&filter, Target::session(session));
             }
         }
-    }
-
-    /// Whether the session can be sent something now.
-    pub(super) fn connected(&self, session: u32) -> bool {
-        self.clients.sessions.get(session as usize).is_some_and(|s| s.connection != OFFLINE)
     }
 }
 
