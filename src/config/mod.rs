@@ -2,3 +2,6 @@
 
 pub mod problem;
 pub mod settings;
+
+pub use problem::Problem;
+pub use settings::Settings;

@@ -12,7 +12,6 @@ use hashbrown::HashMap;
 use super::Core;
 use super::publish::Refused;
 use super::shared::Caps;
-use crate::config::settings::Strategy;
 use crate::desk::{
     CONTENT_TYPE, Context, DeskTopic, Group, Inbound, Outbound, Payload, Question, Routing, Tenant, envelope,
 };
@@ -56,15 +55,6 @@ impl Desk {
     }
 }
 
-fn strategy(of: crate::desk::Strategy) -> Strategy {
-    match of {
-        crate::desk::Strategy::Sticky => Strategy::Sticky,
-        crate::desk::Strategy::RoundRobin => Strategy::RoundRobin,
-        crate::desk::Strategy::LeastInflight => Strategy::LeastInflight,
-        crate::desk::Strategy::Random => Strategy::Random,
-    }
-}
-
 impl Core {
     /// Opens the desk groups that live on this shard: their backlogs keep messages before anybody has subscribed.
     pub(super) fn open_desk_groups(&mut self) {
@@ -82,7 +72,7 @@ impl Core {
                 };
                 let waiting = desk.backlogs.get(&*text).cloned().unwrap_or_default();
                 let key_level = Some(usize::from(group.key_level));
-                let key = self.groups.open_desk(&text, strategy(group.strategy), key_level, backlog, waiting);
+                let key = self.groups.open_desk(&text, group.strategy, key_level, backlog, waiting);
                 self.subscribe_group(key);
             }
         }

@@ -1,0 +1,292 @@
+//! What each part of the broker is given: plain values with their defaults, already checked.
+//!
+//! Nothing here knows TOML; [`super::load`] makes these from `conf/switchboard.toml`, tests make them by hand.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use crate::desk::Strategy;
+
+/// Everything a server is started with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Threads that serve clients, at least 1. `shards = 0` in a file stands for one per core and arrives here
+    /// as their number.
+    pub shards: usize,
+    /// How long a drain may take: stop accepting, DISCONNECT, flush.
+    pub drain: Duration,
+    /// Where clients come in, in the order of the file; at least one, each name and address once.
+    pub listeners: Vec<ListenerSettings>,
+    /// Bounds on what clients may send and on how many there may be.
+    pub limits: LimitSettings,
+    /// What a session may keep and have under way.
+    pub session: SessionSettings,
+    /// How shared subscriptions choose a member.
+    pub sharing: SharingSettings,
+    /// Retained messages.
+    pub retained: RetainedSettings,
+    /// Metrics and health over HTTP; `None` opens no such listener.
+    pub http: Option<HttpSettings>,
+    /// The `$SYS` topics.
+    pub sys: SysSettings,
+    /// What is logged, and how.
+    pub log: LogSettings,
+    /// The routing rules of the desk; `None` leaves desk topics without rules.
+    pub routing_file: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Listener number `n`, counted from 0.
+    pub fn listener(&self, n: u16) -> Option<&ListenerSettings> {
+        self.listeners.get(usize::from(n))
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            shards: cores(),
+            drain: Duration::from_secs(10),
+            listeners: vec![ListenerSettings::default()],
+            limits: LimitSettings::default(),
+            session: SessionSettings::default(),
+            sharing: SharingSettings::default(),
+            retained: RetainedSettings::default(),
+            http: Some(HttpSettings::default()),
+            sys: SysSettings::default(),
+            log: LogSettings::default(),
+            routing_file: None,
+        }
+    }
+}
+
+/// The most shards a server can have; a set of shards is one machine word.
+pub const MAX_SHARDS: usize = 64;
+
+/// One shard for each core that this process may use, at most [`MAX_SHARDS`].
+pub(super) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(MAX_SHARDS)
+}
+
+/// A door for clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerSettings {
+    /// The NAME of `[listener.NAME]`: a label in logs and metrics.
+    pub name: String,
+    /// Address to listen on; port 0 lets the system choose.
+    pub bind: SocketAddr,
+    /// Whether clients without a user name are let in. Without a word in the file: only if `bind` is a
+    /// loopback address.
+    pub allow_anonymous: bool,
+    /// Connections at the same time.
+    pub max_connections: usize,
+    /// How long after the connection was accepted its CONNECT must be there whole.
+    pub connect_timeout: Duration,
+    /// Connections that the system keeps ready to be accepted, per shard.
+    pub accept_backlog: u32,
+}
+
+impl Default for ListenerSettings {
+    /// Plain MQTT on 127.0.0.1:1883.
+    fn default() -> Self {
+        Self {
+            name: "tcp".to_owned(),
+            bind: SocketAddr::from(([127, 0, 0, 1], 1883)),
+            allow_anonymous: true,
+            max_connections: 1_000_000,
+            connect_timeout: Duration::from_secs(10),
+            accept_backlog: 4096,
+        }
+    }
+}
+
+/// Bounds on what one client may send, and on how many clients there are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitSettings {
+    /// Bytes of a whole MQTT packet, its header among them; announced to MQTT 5 clients as Maximum Packet Size.
+    pub max_packet: u32,
+    /// Levels of a topic name or filter.
+    pub max_topic_levels: usize,
+    /// Bytes of a topic name or filter, at most 65,535.
+    pub max_topic_bytes: usize,
+    /// Bytes of a Client Identifier, 23 [MQTT-3.1.3-5] to 65,535.
+    pub max_client_id_bytes: usize,
+    /// Subscriptions of one session.
+    pub max_subscriptions_per_session: usize,
+    /// Connections over all listeners.
+    pub max_connections: usize,
+    /// Sessions, connected or not.
+    pub max_sessions: usize,
+}
+
+impl Default for LimitSettings {
+    fn default() -> Self {
+        Self {
+            max_packet: 1 << 20,
+            max_topic_levels: 128,
+            max_topic_bytes: 65_535,
+            max_client_id_bytes: 1024,
+            max_subscriptions_per_session: 10_000,
+            max_connections: 1_000_000,
+            max_sessions: 2_000_000,
+        }
+    }
+}
+
+/// What a session may keep and have under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionSettings {
+    /// The longest Session Expiry Interval granted, whole seconds; persistent sessions of 3.1.1 clients
+    /// (clean session 0) get it. `u32::MAX` seconds means never [3.1.2.11.2].
+    pub max_expiry: Duration,
+    /// QoS 1 and 2 messages that a client may have under way to us; announced as Receive Maximum.
+    pub receive_maximum: u16,
+    /// QoS 1 and 2 messages under way to a client, whatever Receive Maximum it announces.
+    pub max_inflight: u16,
+    /// QoS 1 and 2 messages that wait for one session, connected or not.
+    pub queue_messages: usize,
+    /// Bytes of those.
+    pub queue_bytes: usize,
+    /// Bytes not yet taken by a connected client's socket, from which on QoS 0 is dropped and QoS 1 and 2 wait.
+    pub outbuf_bytes: usize,
+    /// What happens when a QoS 1 or 2 message finds the queue full.
+    pub overflow: Overflow,
+    /// Topic aliases that a client may use to us; 0 allows none.
+    pub topic_alias_maximum: u16,
+    /// Topic aliases that we use to a client that allows them; 0 uses none.
+    pub outgoing_topic_alias_maximum: u16,
+    /// The longest keep-alive granted to MQTT 5 clients, in seconds (Server Keep Alive); 0 grants any.
+    pub max_keep_alive: u16,
+}
+
+impl Default for SessionSettings {
+    fn default() -> Self {
+        Self {
+            max_expiry: Duration::from_hours(7 * 24),
+            receive_maximum: 1024,
+            max_inflight: 1024,
+            queue_messages: 1000,
+            queue_bytes: 16 << 20,
+            outbuf_bytes: 1 << 20,
+            overflow: Overflow::DropNewest,
+            topic_alias_maximum: 16,
+            outgoing_topic_alias_maximum: 16,
+            max_keep_alive: 0,
+        }
+    }
+}
+
+/// What gives way when a session's queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overflow {
+    /// The message that arrives.
+    DropNewest,
+    /// The messages that have waited longest.
+    DropOldest,
+    /// The client is disconnected, and the message that arrives is dropped.
+    Disconnect,
+}
+
+/// How the groups of shared subscriptions choose a member for a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharingSettings {
+    /// For groups that no rule names. The desk's groups follow their routing file instead.
+    pub default: Strategy,
+    /// Exceptions, in the order of the file; the first that names a group decides.
+    pub groups: Vec<GroupRule>,
+    /// Messages that wait for a group whose members can take none at the moment.
+    pub backlog_messages: usize,
+    /// Bytes of those.
+    pub backlog_bytes: usize,
+}
+
+impl Default for SharingSettings {
+    fn default() -> Self {
+        Self {
+            default: Strategy::RoundRobin,
+            groups: Vec::new(),
+            backlog_messages: 10_000,
+            backlog_bytes: 64 << 20,
+        }
+    }
+}
+
+/// The strategy of some groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupRule {
+    /// The ShareName of `$share/{ShareName}/{filter}`, or that filter, letter by letter.
+    pub filter_or_name: String,
+    /// How these groups choose.
+    pub strategy: Strategy,
+    /// With [`Strategy::Sticky`]: the level of the topic name whose text is the key, counted from 1. `None`
+    /// keys on the whole topic name.
+    pub key_level: Option<usize>,
+}
+
+/// Bounds on retained messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetainedSettings {
+    /// Whether messages are retained at all; announced as Retain Available.
+    pub enabled: bool,
+    /// Retained topics over all shards.
+    pub max_messages: usize,
+    /// Bytes of their topics, properties and payloads.
+    pub max_bytes: usize,
+}
+
+impl Default for RetainedSettings {
+    fn default() -> Self {
+        Self { enabled: true, max_messages: 1_000_000, max_bytes: 1 << 30 }
+    }
+}
+
+/// The HTTP listener for `/metrics`, `/healthz` and `/readyz`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpSettings {
+    /// Address to listen on; port 0 lets the system choose. It asks nobody who they are.
+    pub bind: SocketAddr,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self { bind: SocketAddr::from(([127, 0, 0, 1], 9883)) }
+    }
+}
+
+/// The `$SYS` topics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SysSettings {
+    /// Time between two publications; zero publishes none.
+    pub interval: Duration,
+}
+
+impl Default for SysSettings {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(10) }
+    }
+}
+
+/// What is logged on standard error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSettings {
+    /// For people or for machines.
+    pub format: LogFormat,
+    /// A level, or a filter in the words of `RUST_LOG`: `info`, `warn,switchboard::net=debug`.
+    pub level: String,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: "info".to_owned() }
+    }
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
