@@ -55,7 +55,7 @@ pub fn frame(buf: &[u8], max_packet: u32) -> Result<Framed<'_>, Malformed> {
     if len > max_packet as usize {
         return Err(Malformed {
             reason: ReasonCode::PACKET_TOO_LARGE,
-            clause: "MQTT-3.1.2-24",
+            clause: "MQTT-3.2.2-15",
             what: "the packet is larger than allowed here",
         });
     }
@@ -99,7 +99,6 @@ fn wrong_first(first: u8) -> Malformed {
 pub(super) fn check_first_for(first: u8, version: Version) -> Result<(), Malformed> {
     check_first(first)?;
     match first >> 4 {
-        3 => Ok(()),
         6 | 8 | 10 if first & 0b1000 != 0 && version != Version::V31 => Err(wrong_first(first)),
         15 if !version.is_v5() => {
             Err(protocol_error("3.1.1: 2.2.1", "packet type 15 is reserved before MQTT 5"))

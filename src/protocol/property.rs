@@ -67,7 +67,7 @@ pub(super) enum Property<'a> {
     TopicAlias(u16),
     MaximumQoS(bool),
     RetainAvailable(bool),
-    UserProperty(&'a str, &'a str),
+    User(&'a str, &'a str),
     MaximumPacketSize(u32),
     WildcardSubscriptionAvailable(bool),
     SubscriptionIdentifierAvailable(bool),
@@ -96,7 +96,7 @@ impl<'a> Property<'a> {
                 0 => return Err(protocol_error("3.8.2.1.2", "subscription identifier 0")),
                 id => Property::SubscriptionIdentifier(id),
             },
-            id::USER_PROPERTY => Property::UserProperty(reader.str()?, reader.str()?),
+            id::USER_PROPERTY => Property::User(reader.str()?, reader.str()?),
             id::TOPIC_ALIAS => match reader.u16()? {
                 0 => {
                     return Err(Malformed {
@@ -239,7 +239,7 @@ impl<'a> UserProperties<'a> {
     /// If `block` is no sequence of User Properties.
     pub fn encoded(block: &'a [u8]) -> Result<UserProperties<'a>, Malformed> {
         walk(block, |property, _| match property {
-            Property::UserProperty(..) => Ok(()),
+            Property::User(..) => Ok(()),
             _ => Err(MISPLACED),
         })?;
         Ok(UserProperties { block })
@@ -260,7 +260,7 @@ impl<'a> UserProperties<'a> {
     /// Name and value of each, in order; a name may come more than once.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
         Properties { reader: Reader::new(self.block) }.filter_map(|property| match property {
-            Property::UserProperty(name, value) => Some((name, value)),
+            Property::User(name, value) => Some((name, value)),
             _ => None,
         })
     }

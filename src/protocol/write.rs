@@ -9,6 +9,9 @@ use super::packet::PacketId;
 /// The largest value of a variable byte integer (1.5.5), and so the largest remaining length.
 pub const VARINT_MAX: u32 = 268_435_455;
 
+/// The most bytes that a string or binary field can have (1.5.4, 1.5.6).
+const FIELD_MAX: usize = u16::MAX as usize;
+
 /// Where encoded bytes go: into a buffer, or only into a count.
 pub(super) trait Sink {
     fn put(&mut self, bytes: &[u8]);
@@ -42,18 +45,16 @@ pub(super) trait Sink {
     /// caught in debug builds, cut in release builds, so that at least the framing stays true.
     #[inline]
     fn binary(&mut self, bytes: &[u8]) {
-        debug_assert!(bytes.len() <= usize::from(u16::MAX), "a string or binary field holds 65,535 bytes");
-        let bytes = bytes.get(..usize::from(u16::MAX)).unwrap_or(bytes);
+        debug_assert!(bytes.len() <= FIELD_MAX, "a string or binary field holds 65,535 bytes");
+        let bytes = bytes.get(..FIELD_MAX).unwrap_or(bytes);
         self.u16(bytes.len() as u16);
         self.put(bytes);
     }
 
     #[inline]
     fn str(&mut self, text: &str) {
-        debug_assert!(text.len() <= usize::from(u16::MAX), "a string holds 65,535 bytes");
-        self.binary(
-            text.get(..text.floor_char_boundary(usize::from(u16::MAX))).unwrap_or_default().as_bytes(),
-        );
+        debug_assert!(text.len() <= FIELD_MAX, "a string holds 65,535 bytes");
+        self.binary(text.get(..text.floor_char_boundary(FIELD_MAX)).unwrap_or_default().as_bytes());
     }
 
     /// A property block with its length.
