@@ -161,3 +161,36 @@ pub fn put_ack(out: &mut Vec<u8>, first: u8, id: PacketId) {
     let [high, low] = id.get().to_be_bytes();
     out.extend_from_slice(&[first, 2, high, low]);
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn primitives_append() {
+        let mut out = vec![9];
+        put_u16(&mut out, 0x0102);
+        put_u32(&mut out, 0x0304_0506);
+        put_str(&mut out, "é");
+        put_binary(&mut out, &[0xFF]);
+        put_ack(&mut out, 0x62, PacketId::new(0x0708).unwrap());
+        assert_eq!(out, [9, 1, 2, 3, 4, 5, 6, 0, 2, 0xC3, 0xA9, 0, 1, 0xFF, 0x62, 2, 7, 8]);
+    }
+
+    #[test]
+    #[cfg(not(debug_assertions))]
+    fn an_overlong_string_is_cut_at_a_character_and_framing_stays_true() {
+        let mut out = Vec::new();
+        put_str(&mut out, &"é".repeat(40_000));
+        assert_eq!(out.len(), 2 + 65_534);
+        assert_eq!(out.first_chunk(), Some(&65_534_u16.to_be_bytes()));
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "65,535")]
+    fn an_overlong_string_is_a_fault_of_the_caller() {
+        put_str(&mut Vec::new(), &"é".repeat(40_000));
+    }
+}
