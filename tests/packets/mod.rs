@@ -5,6 +5,8 @@
 
 #![allow(dead_code, clippy::unwrap_used, reason = "tests; not every test binary uses everything")]
 
+pub(crate) mod mutants;
+
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
