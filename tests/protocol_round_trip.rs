@@ -1,6 +1,6 @@
 //! The codec against itself: what is encoded is decoded to the same, wherever the stream is cut.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod packets;
 

@@ -191,7 +191,7 @@ fn holds<const N: usize>(bytes: &[u8], wanted: [u8; N]) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use proptest::prelude::*;
 

@@ -3,7 +3,13 @@
 //! A packet borrows; what it borrows from is leaked here, a few hundred bytes a case, so that cases need no second
 //! set of owned packet types that could share a mistake with the first.
 
-#![allow(dead_code, clippy::unwrap_used, reason = "tests; not every test binary uses everything")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests; not every test binary uses everything"
+)]
 
 pub(crate) mod mutants;
 
