@@ -137,7 +137,7 @@ impl<'a> ReasonProperties<'a> {
         let mut user = Span::default();
         walk(block, |property, at| match property {
             Property::ReasonString(text) => once(&mut properties.reason_string, text),
-            Property::UserProperty(..) => {
+            Property::User(..) => {
                 user.cover(at);
                 Ok(())
             }

@@ -35,7 +35,7 @@ impl<'a> AuthProperties<'a> {
             Property::AuthenticationMethod(text) => once(&mut properties.authentication_method, text),
             Property::AuthenticationData(bytes) => once(&mut properties.authentication_data, bytes),
             Property::ReasonString(text) => once(&mut properties.reason_string, text),
-            Property::UserProperty(..) => {
+            Property::User(..) => {
                 user.cover(at);
                 Ok(())
             }

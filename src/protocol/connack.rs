@@ -62,7 +62,7 @@ impl<'a> ConnAckProperties<'a> {
         let mut properties = ConnAckProperties::default();
         let mut user = Span::default();
         walk(block, |property, at| {
-            if matches!(property, Property::UserProperty(..)) {
+            if matches!(property, Property::User(..)) {
                 user.cover(at);
                 return Ok(());
             }

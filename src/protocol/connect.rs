@@ -95,7 +95,7 @@ impl<'a> ConnectProperties<'a> {
             }
             Property::AuthenticationMethod(text) => once(&mut properties.authentication_method, text),
             Property::AuthenticationData(bytes) => once(&mut properties.authentication_data, bytes),
-            Property::UserProperty(..) => {
+            Property::User(..) => {
                 user.cover(at);
                 Ok(())
             }

@@ -52,7 +52,7 @@ impl<'a> DisconnectProperties<'a> {
             Property::SessionExpiryInterval(seconds) => once(&mut properties.session_expiry, seconds),
             Property::ServerReference(text) => once(&mut properties.server_reference, text),
             Property::ReasonString(text) => once(&mut properties.reason_string, text),
-            Property::UserProperty(..) => {
+            Property::User(..) => {
                 user.cover(at);
                 Ok(())
             }

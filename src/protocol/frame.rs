@@ -55,7 +55,7 @@ pub fn frame(buf: &[u8], max_packet: u32) -> Result<Framed<'_>, Malformed> {
     if len > max_packet as usize {
         return Err(Malformed {
             reason: ReasonCode::PACKET_TOO_LARGE,
-            clause: "MQTT-3.1.2-24",
+            clause: "MQTT-3.2.2-15",
             what: "the packet is larger than allowed here",
         });
     }
@@ -99,11 +99,78 @@ fn wrong_first(first: u8) -> Malformed {
 pub(super) fn check_first_for(first: u8, version: Version) -> Result<(), Malformed> {
     check_first(first)?;
     match first >> 4 {
-        3 => Ok(()),
         6 | 8 | 10 if first & 0b1000 != 0 && version != Version::V31 => Err(wrong_first(first)),
         15 if !version.is_v5() => {
             Err(protocol_error("3.1.1: 2.2.1", "packet type 15 is reserved before MQTT 5"))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn need(buf: &[u8]) -> usize {
+        match frame(buf, u32::MAX).unwrap() {
+            Framed::Partial { need } => need,
+            Framed::Frame(frame) => panic!("a whole frame: {frame:?}"),
+        }
+    }
+
+    #[test]
+    fn partial_packets_say_how_much_they_need() {
+        assert_eq!(need(&[]), 2);
+        assert_eq!(need(&[0x30]), 2);
+        assert_eq!(need(&[0x30, 0x80]), 3);
+        assert_eq!(need(&[0x30, 0x80, 0x80]), 4);
+        assert_eq!(need(&[0x30, 0x80, 0x80, 0x80]), 5);
+        assert_eq!(need(&[0x30, 0x80, 0x80, 0x80, 0x01]), 5 + (1 << 21));
+        assert_eq!(need(&[0x30, 5, 0, 3]), 7);
+    }
+
+    #[test]
+    fn a_frame_ends_where_its_length_says() {
+        let buf = [0x30, 3, 0, 1, b'a', 0xC0, 0];
+        let first = Frame { first: 0x30, body: &[0, 1, b'a'], len: 5 };
+        assert_eq!(frame(&buf, 5), Ok(Framed::Frame(first)));
+        let ping = Frame { first: 0xC0, body: &[], len: 2 };
+        assert_eq!(frame(&buf[5..], 5), Ok(Framed::Frame(ping)));
+    }
+
+    #[test]
+    fn a_large_packet_is_refused_as_soon_as_its_length_is_there() {
+        let too_large = |buf, max| frame(buf, max).is_err_and(|e| e.reason == ReasonCode::PACKET_TOO_LARGE);
+        assert!(too_large(&[0x30, 0xFF, 0xFF, 0xFF, 0x7F], 1 << 20));
+        assert!(too_large(&[0x30, 9], 10));
+        assert!(!too_large(&[0x30, 8], 10), "the limit is for the whole packet, header included");
+        assert!(!too_large(&[0x30, 0xFF, 0xFF, 0xFF, 0x7F], u32::MAX));
+    }
+
+    #[test]
+    fn a_strange_first_byte_is_refused_before_any_length() {
+        // Right in every version (3.1.1 table 2.2) and, with DUP, in 3.1.
+        let right = |first: u8| match first >> 4 {
+            0 => false,
+            3 => first & 0b110 != 0b110 && (first & 0b1000 == 0 || first & 0b110 != 0),
+            6 | 8 | 10 => first & 0b0111 == 0b0010,
+            _ => first.is_multiple_of(16),
+        };
+        for first in 0..=u8::MAX {
+            assert_eq!(frame(&[first], u32::MAX).is_ok(), right(first), "{first:#04x}");
+        }
+        // What other protocols begin with: HTTP, TLS, SSH, SMB, a null.
+        for first in [b'G', 0x16, b'S', 0xFF, 0] {
+            assert!(frame(&[first], u32::MAX).is_err(), "{first:#04x}");
+        }
+    }
+
+    #[test]
+    fn frames_made_by_hand_are_judged_again() {
+        for first in [0x36, 0x38, 0x61, 0x01] {
+            let made = Frame { first, body: &[0, 1, b'a', 0, 1], len: 7 };
+            assert!(crate::protocol::decode(made, Version::V311).is_err(), "{first:#04x}");
+        }
     }
 }

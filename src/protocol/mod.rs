@@ -25,6 +25,9 @@ mod subscribe;
 mod unsubscribe;
 mod write;
 
+#[cfg(test)]
+mod wire_cases;
+
 pub use ack::{Ack, AckKind, ReasonProperties};
 pub use auth::{Auth, AuthProperties};
 pub use connack::{ConnAck, ConnAckProperties};

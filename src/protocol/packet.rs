@@ -231,3 +231,18 @@ impl Packet<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `Packet` is returned by value for each packet of each client, so its size is copied each time.
+    #[test]
+    fn packets_stay_small() {
+        assert!(size_of::<Packet<'_>>() <= 192, "{}", size_of::<Packet<'_>>());
+        assert!(size_of::<Result<Packet<'_>, Malformed>>() <= 192);
+        assert!(size_of::<Malformed>() <= 40);
+        assert!(size_of::<Connect<'_>>() <= 400, "{}", size_of::<Connect<'_>>());
+        assert_eq!(size_of::<Option<PacketId>>(), 2);
+    }
+}

@@ -67,7 +67,7 @@ pub(super) enum Property<'a> {
     TopicAlias(u16),
     MaximumQoS(bool),
     RetainAvailable(bool),
-    UserProperty(&'a str, &'a str),
+    User(&'a str, &'a str),
     MaximumPacketSize(u32),
     WildcardSubscriptionAvailable(bool),
     SubscriptionIdentifierAvailable(bool),
@@ -96,7 +96,7 @@ impl<'a> Property<'a> {
                 0 => return Err(protocol_error("3.8.2.1.2", "subscription identifier 0")),
                 id => Property::SubscriptionIdentifier(id),
             },
-            id::USER_PROPERTY => Property::UserProperty(reader.str()?, reader.str()?),
+            id::USER_PROPERTY => Property::User(reader.str()?, reader.str()?),
             id::TOPIC_ALIAS => match reader.u16()? {
                 0 => {
                     return Err(Malformed {
@@ -239,7 +239,7 @@ impl<'a> UserProperties<'a> {
     /// If `block` is no sequence of User Properties.
     pub fn encoded(block: &'a [u8]) -> Result<UserProperties<'a>, Malformed> {
         walk(block, |property, _| match property {
-            Property::UserProperty(..) => Ok(()),
+            Property::User(..) => Ok(()),
             _ => Err(MISPLACED),
         })?;
         Ok(UserProperties { block })
@@ -260,7 +260,7 @@ impl<'a> UserProperties<'a> {
     /// Name and value of each, in order; a name may come more than once.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
         Properties { reader: Reader::new(self.block) }.filter_map(|property| match property {
-            Property::UserProperty(name, value) => Some((name, value)),
+            Property::User(name, value) => Some((name, value)),
             _ => None,
         })
     }
@@ -431,4 +431,85 @@ fn property_len(block: &[u8]) -> Option<usize> {
         _ => field(0)?,
     };
     Some(1 + len)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::protocol::wire_cases::wire;
+    use crate::protocol::{Frame, Packet, Publish, Version, decode};
+
+    /// Decodes a PUBLISH that carries `block` (in the notation of `wire_cases`) and gives it to `look`.
+    fn with_publish(block: &str, look: impl FnOnce(&Publish<'_>)) {
+        let body = wire(&format!("'topic' <{block}> 00"));
+        let frame = Frame { first: 0x30, body: &body, len: body.len() + 2 };
+        match decode(frame, Version::V5).unwrap() {
+            Packet::Publish(publish) => look(&publish),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn views_pass_over_other_properties() {
+        with_publish("01 00 26 'a' '1' 0B 05 02 00000001 26 'a' '2' 0B 8001 03 'x'", |publish| {
+            let properties = &publish.properties;
+            assert_eq!(properties.user.iter().collect::<Vec<_>>(), [("a", "1"), ("a", "2")]);
+            assert_eq!(properties.subscription_ids.iter().collect::<Vec<_>>(), [5, 128]);
+            assert!(!properties.user.is_empty() && !properties.subscription_ids.is_empty());
+            assert_eq!(format!("{:?}", properties.user), r#"[("a", "1"), ("a", "2")]"#);
+        });
+        with_publish("01 00", |publish| {
+            assert!(publish.properties.user.is_empty() && publish.properties.subscription_ids.is_empty());
+            assert_eq!(publish.properties.payload_format_utf8, Some(false));
+        });
+    }
+
+    #[test]
+    fn views_for_sending_take_only_their_own_kind() {
+        let mut block = Vec::new();
+        put_user_property(&mut block, "k", "v");
+        assert_eq!(UserProperties::encoded(&block).unwrap().iter().collect::<Vec<_>>(), [("k", "v")]);
+        assert!(SubscriptionIds::encoded(&block).is_err());
+        assert!(UserProperties::encoded(&block[..block.len() - 1]).is_err());
+        let mut block = Vec::new();
+        put_subscription_id(&mut block, 300);
+        assert_eq!(SubscriptionIds::encoded(&block).unwrap().iter().collect::<Vec<_>>(), [300]);
+        assert!(UserProperties::encoded(&block).is_err());
+    }
+
+    #[test]
+    fn forwarding_strips_what_belongs_to_one_connection() {
+        for (block, kept) in [
+            ("", ""),
+            ("01 01 03 'x' 26 'k' 'v'", "01 01 03 'x' 26 'k' 'v'"),
+            ("23 0001", ""),
+            ("02 00000001 23 0001 0B FFFFFF7F 0B 01", ""),
+            ("23 0001 08 'r' 09 0002 2300 26 'k' 'v'", "08 'r' 09 0002 2300 26 'k' 'v'"),
+            ("03 'x' 02 00000001 26 'a' '1' 0B 01 26 'b' '2' 23 0001", "03 'x' 26 'a' '1' 26 'b' '2'"),
+        ] {
+            with_publish(block, |publish| {
+                assert_eq!(publish.properties.raw, wire(block));
+                let mut out = vec![0xAA];
+                forwarded_properties(publish.properties.raw, &mut out);
+                assert_eq!(out.split_first(), Some((&0xAA, &wire(kept)[..])), "{block}");
+            });
+        }
+        let mut out = Vec::new();
+        forwarded_properties(&wire("01 01 18 00000001 02 00000001 26 'k' 'v'"), &mut out);
+        assert_eq!(out, wire("01 01 26 'k' 'v'"), "a will");
+    }
+
+    #[test]
+    fn forwarding_survives_a_block_that_nobody_checked() {
+        for len in 0..6 {
+            for id in 0..=u8::MAX {
+                let mut block = vec![0x80; len];
+                block.insert(0, id);
+                let mut out = Vec::new();
+                forwarded_properties(&block, &mut out);
+                assert!(out.len() <= block.len());
+            }
+        }
+    }
 }

@@ -94,7 +94,7 @@ impl<'a> PublishProperties<'a> {
             match property {
                 Property::SubscriptionIdentifier(_) => ids.cover(at),
                 Property::TopicAlias(alias) => once(&mut properties.topic_alias, alias)?,
-                Property::UserProperty(..) => user.cover(at),
+                Property::User(..) => user.cover(at),
                 property => properties.take(property)?,
             }
             Ok(())
@@ -113,7 +113,7 @@ impl<'a> PublishProperties<'a> {
         walk(block, |property, at| {
             match property {
                 Property::WillDelayInterval(seconds) => once(&mut delay, seconds)?,
-                Property::UserProperty(..) => user.cover(at),
+                Property::User(..) => user.cover(at),
                 property => properties.take(property)?,
             }
             Ok(())

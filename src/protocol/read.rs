@@ -189,3 +189,79 @@ fn holds<const N: usize>(bytes: &[u8], wanted: [u8; N]) -> bool {
     }
     found != 0
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::protocol::{put_varint, varint_len};
+
+    proptest! {
+        #[test]
+        fn holds_finds_what_a_plain_search_finds(
+            bytes in proptest::collection::vec(
+                prop_oneof![Just(0), Just(1), Just(b'+'), Just(b'#'), Just(b'*'), Just(b','), Just(b'+' | 0x80), any::<u8>()],
+                0..40,
+            )
+        ) {
+            prop_assert_eq!(holds(&bytes, [0]), bytes.contains(&0));
+            let wild = bytes.iter().any(|byte| [0, b'+', b'#'].contains(byte));
+            prop_assert_eq!(holds(&bytes, [0, b'+', b'#']), wild);
+        }
+
+        #[test]
+        fn a_varint_is_read_as_written(value in 0..=crate::protocol::VARINT_MAX, after in any::<u8>()) {
+            let mut bytes = Vec::new();
+            put_varint(&mut bytes, value);
+            let len = bytes.len();
+            prop_assert_eq!(varint_len(value), len);
+            bytes.push(after);
+            prop_assert_eq!(varint(&bytes), Ok(Some((value, len))));
+            for cut in 0..len {
+                prop_assert_eq!(varint(&bytes[..cut]), Ok(None));
+            }
+        }
+    }
+
+    #[test]
+    fn one_wanted_byte_is_found_at_every_place() {
+        for len in 1..40 {
+            for at in 0..len {
+                let mut bytes = vec![b'a'; len];
+                bytes[at] = b'#';
+                assert!(holds(&bytes, [0, b'+', b'#']), "{at} of {len}");
+                assert!(!holds(&bytes, [0]), "{at} of {len}");
+            }
+        }
+    }
+
+    #[test]
+    fn varints_at_the_edges_of_their_lengths() {
+        for (value, expected) in [
+            (0, &[0x00][..]),
+            (127, &[0x7F]),
+            (128, &[0x80, 0x01]),
+            (16_383, &[0xFF, 0x7F]),
+            (16_384, &[0x80, 0x80, 0x01]),
+            (2_097_151, &[0xFF, 0xFF, 0x7F]),
+            (2_097_152, &[0x80, 0x80, 0x80, 0x01]),
+            (268_435_455, &[0xFF, 0xFF, 0xFF, 0x7F]),
+        ] {
+            let mut bytes = Vec::new();
+            put_varint(&mut bytes, value);
+            assert_eq!(bytes, expected);
+            assert_eq!(varint(expected), Ok(Some((value, expected.len()))));
+        }
+    }
+
+    #[test]
+    fn a_failed_read_never_looks_past_the_end() {
+        let mut reader = Reader::new(&[0xFF, 0xFF, 1, 2]);
+        assert!(reader.binary().is_err());
+        assert!(Reader::new(&[0, 3, b'a', b'b']).str().is_err());
+        assert!(Reader::new(&[4, 1, 1, 1]).property_block().is_err());
+        assert_eq!(Reader::new(&[2, 1, 1, 1]).property_block(), Ok(&[1, 1][..]));
+    }
+}

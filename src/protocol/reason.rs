@@ -169,3 +169,55 @@ pub(super) const fn malformed(clause: &'static str, what: &'static str) -> Malfo
 pub(super) const fn protocol_error(clause: &'static str, what: &'static str) -> Malformed {
     Malformed { reason: ReasonCode::PROTOCOL_ERROR, clause, what }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_return_code_of_3_1_1() {
+        for (reason, code) in [
+            (ReasonCode::SUCCESS, 0),
+            (ReasonCode::UNSUPPORTED_PROTOCOL_VERSION, 1),
+            (ReasonCode::CLIENT_IDENTIFIER_NOT_VALID, 2),
+            (ReasonCode::SERVER_UNAVAILABLE, 3),
+            (ReasonCode::QUOTA_EXCEEDED, 3),
+            (ReasonCode::BAD_USER_NAME_OR_PASSWORD, 4),
+            (ReasonCode::NOT_AUTHORIZED, 5),
+            (ReasonCode::BANNED, 5),
+            (ReasonCode(2), 2),
+        ] {
+            assert_eq!(reason.for_v3_connack(), code, "{reason}");
+        }
+        assert!((0..=u8::MAX).all(|code| ReasonCode(code).for_v3_connack() <= 5));
+        assert!(
+            (0x80..=u8::MAX).all(|code| ReasonCode(code).for_v3_connack() != 0),
+            "no error becomes success"
+        );
+    }
+
+    #[test]
+    fn only_named_codes_fit_a_packet() {
+        let fits: [fn(ReasonCode) -> bool; 7] = [
+            ReasonCode::fits_publish_ack,
+            ReasonCode::fits_release,
+            ReasonCode::fits_connack,
+            ReasonCode::fits_suback,
+            ReasonCode::fits_unsuback,
+            ReasonCode::fits_disconnect,
+            ReasonCode::fits_auth,
+        ];
+        // How many codes the standard's tables list: 3-4, 3-6, 3-1, 3-8, 3-9, 3-10 (and 0x8C), 3-11.
+        let counts = fits.map(|fits| (0..=u8::MAX).filter(|code| fits(ReasonCode(*code))).count());
+        assert_eq!(counts, [9, 2, 22, 12, 7, 30, 3]);
+        for code in (0..=u8::MAX).map(ReasonCode) {
+            assert!(code.name() != "unknown" || !fits.iter().any(|fits| fits(code)), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_fault_says_what_clause_and_reason() {
+        let fault = malformed("MQTT-3.3.1-4", "a PUBLISH with QoS 3");
+        assert_eq!(fault.to_string(), "a PUBLISH with QoS 3 [MQTT-3.3.1-4]: 0x81 malformed packet");
+    }
+}

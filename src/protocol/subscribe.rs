@@ -184,7 +184,7 @@ impl<'a> Subscribe<'a> {
             let mut span = Span::default();
             walk(block, |property, at| match property {
                 Property::SubscriptionIdentifier(id) => once(&mut subscription_id, id),
-                Property::UserProperty(..) => {
+                Property::User(..) => {
                     span.cover(at);
                     Ok(())
                 }

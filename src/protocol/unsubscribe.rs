@@ -74,7 +74,7 @@ impl<'a> Unsubscribe<'a> {
             let block = reader.property_block()?;
             let mut span = Span::default();
             walk(block, |property, at| match property {
-                Property::UserProperty(..) => {
+                Property::User(..) => {
                     span.cover(at);
                     Ok(())
                 }

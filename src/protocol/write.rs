@@ -9,6 +9,9 @@ use super::packet::PacketId;
 /// The largest value of a variable byte integer (1.5.5), and so the largest remaining length.
 pub const VARINT_MAX: u32 = 268_435_455;
 
+/// The most bytes that a string or binary field can have (1.5.4, 1.5.6).
+const FIELD_MAX: usize = u16::MAX as usize;
+
 /// Where encoded bytes go: into a buffer, or only into a count.
 pub(super) trait Sink {
     fn put(&mut self, bytes: &[u8]);
@@ -42,18 +45,16 @@ pub(super) trait Sink {
     /// caught in debug builds, cut in release builds, so that at least the framing stays true.
     #[inline]
     fn binary(&mut self, bytes: &[u8]) {
-        debug_assert!(bytes.len() <= usize::from(u16::MAX), "a string or binary field holds 65,535 bytes");
-        let bytes = bytes.get(..usize::from(u16::MAX)).unwrap_or(bytes);
+        debug_assert!(bytes.len() <= FIELD_MAX, "a string or binary field holds 65,535 bytes");
+        let bytes = bytes.get(..FIELD_MAX).unwrap_or(bytes);
         self.u16(bytes.len() as u16);
         self.put(bytes);
     }
 
     #[inline]
     fn str(&mut self, text: &str) {
-        debug_assert!(text.len() <= usize::from(u16::MAX), "a string holds 65,535 bytes");
-        self.binary(
-            text.get(..text.floor_char_boundary(usize::from(u16::MAX))).unwrap_or_default().as_bytes(),
-        );
+        debug_assert!(text.len() <= FIELD_MAX, "a string holds 65,535 bytes");
+        self.binary(text.get(..text.floor_char_boundary(FIELD_MAX)).unwrap_or_default().as_bytes());
     }
 
     /// A property block with its length.
@@ -159,4 +160,37 @@ pub fn put_u32(out: &mut Vec<u8>, value: u32) {
 pub fn put_ack(out: &mut Vec<u8>, first: u8, id: PacketId) {
     let [high, low] = id.get().to_be_bytes();
     out.extend_from_slice(&[first, 2, high, low]);
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn primitives_append() {
+        let mut out = vec![9];
+        put_u16(&mut out, 0x0102);
+        put_u32(&mut out, 0x0304_0506);
+        put_str(&mut out, "é");
+        put_binary(&mut out, &[0xFF]);
+        put_ack(&mut out, 0x62, PacketId::new(0x0708).unwrap());
+        assert_eq!(out, [9, 1, 2, 3, 4, 5, 6, 0, 2, 0xC3, 0xA9, 0, 1, 0xFF, 0x62, 2, 7, 8]);
+    }
+
+    #[test]
+    #[cfg(not(debug_assertions))]
+    fn an_overlong_string_is_cut_at_a_character_and_framing_stays_true() {
+        let mut out = Vec::new();
+        put_str(&mut out, &"é".repeat(40_000));
+        assert_eq!(out.len(), 2 + 65_534);
+        assert_eq!(out.first_chunk(), Some(&65_534_u16.to_be_bytes()));
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "65,535")]
+    fn an_overlong_string_is_a_fault_of_the_caller() {
+        put_str(&mut Vec::new(), &"é".repeat(40_000));
+    }
 }
