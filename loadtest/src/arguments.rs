@@ -317,6 +317,9 @@ pub(crate) struct Compare {
     /// Pin nothing
     #[arg(long)]
     pub(crate) unpinned: bool,
+    /// Show what the servers write to stderr
+    #[arg(long)]
+    pub(crate) server_output: bool,
     /// Leave the floor out
     #[arg(long)]
     pub(crate) no_floor: bool,

@@ -17,6 +17,7 @@ mod process;
 mod report;
 mod retained;
 mod swarm;
+mod table;
 mod traffic;
 #[cfg(test)]
 mod trials;
