@@ -1,0 +1,110 @@
+//! Idle connections: what each costs the broker in memory, and what keeping them alive costs in processor time.
+
+use crate::arguments::Conn;
+use crate::failure::Failure;
+use crate::handshake::{Client, establish};
+use crate::report::{Meter, Report, growth_each};
+use crate::swarm::{LinkId, Swarm, Talk, Then};
+use crate::wire::Frame;
+use std::time::{Duration, Instant};
+
+const PINGREQ: [u8; 2] = [0xC0, 0];
+
+#[derive(Default)]
+struct Idle {
+    pings: u64,
+    answers: u64,
+    lost: Vec<String>,
+    strange: u64,
+}
+
+impl Talk for Idle {
+    fn frame(&mut self, _: LinkId, frame: &Frame<'_>, _: &mut Vec<u8>) -> Then {
+        match frame.kind() {
+            13 => self.answers += 1,
+            _ => self.strange += 1,
+        }
+        Then::GoOn
+    }
+
+    fn lost(&mut self, link: LinkId, why: &str) {
+        self.lost.push(format!("connection {} lost: {why}", link.0));
+    }
+}
+
+/// Runs `conn`.
+pub(crate) fn run(options: &Conn) -> Result<Report, Failure> {
+    let common = &options.common;
+    let meter = Meter::new(common.pid);
+    let clients = (0..options.count)
+        .map(|index| {
+            let mut client = Client::new(format!("{}-conn-{index}", common.prefix));
+            client.identity.keep_alive = options.keep_alive;
+            let filters =
+                if options.subscribe { vec![format!("cs/1/main/customer/{index}/down")] } else { vec![] };
+            client.subscribed(filters, 0)
+        })
+        .collect();
+    let mut swarm = Swarm::new(common.target()?)?;
+    let rss_kb_start = meter.rss_kb()?;
+    common.progress(|| format!("conn: opening {} connections", options.count));
+    establish(&mut swarm, common.dialect(), clients)?;
+    common.progress(|| "conn: all there, quiet".to_owned());
+    let mut idle = Idle::default();
+    rest(&mut swarm, &mut idle, options, options.quiet()?)?;
+    let rss_kb_end = meter.rss_kb()?;
+    let mark = meter.mark()?;
+    rest(&mut swarm, &mut idle, options, common.seconds()?)?;
+    let stretch = meter.since(mark)?;
+    // The last answers.
+    rest(&mut swarm, &mut idle, &Conn { keep_alive: 0, ..options.clone() }, Duration::from_millis(50))?;
+
+    let connections = swarm.count();
+    let mut report = Report {
+        scenario: "conn".to_owned(),
+        version: common.dialect().name().to_owned(),
+        connections: Some(connections),
+        rss_kb_start,
+        rss_kb_end,
+        bytes_per_conn: growth_each(rss_kb_start, rss_kb_end, options.count),
+        ..Report::default()
+    };
+    report.enter(&stretch, connections as u64);
+    // Rates and costs of a message mean nothing here.
+    (report.msgs_per_s, report.cpu_us_per_msg) = (0.0, None);
+    idle.lost.into_iter().for_each(|why| report.fault(why));
+    if idle.strange > 0 {
+        report.fault(format!("{} packets nobody asked for", idle.strange));
+    }
+    if idle.answers != idle.pings {
+        report.fault(format!("{} PINGREQ and {} PINGRESP", idle.pings, idle.answers));
+    }
+    swarm.part();
+    Ok(report)
+}
+
+/// Lets time pass; connections send PINGREQ in turn, so often that each does so at three quarters of its keep-alive.
+fn rest(swarm: &mut Swarm, idle: &mut Idle, options: &Conn, length: Duration) -> Result<(), Failure> {
+    let begin = Instant::now();
+    let mut sent = 0u64;
+    let period = Duration::from_secs(u64::from(options.keep_alive)) * 3 / 4;
+    loop {
+        let elapsed = begin.elapsed();
+        if elapsed >= length {
+            return Ok(());
+        }
+        if !period.is_zero() {
+            let due = (elapsed.as_nanos() * options.count as u128 / period.as_nanos()) as u64;
+            while sent < due {
+                let link = LinkId((idle.pings % options.count as u64) as u32);
+                if let Some(out) = swarm.out(link) {
+                    out.extend_from_slice(&PINGREQ);
+                    idle.pings += 1;
+                }
+                sent += 1;
+            }
+        }
+        swarm.flush(idle);
+        swarm.turn(Some(Duration::from_millis(20)), idle)?;
+    }
+}
