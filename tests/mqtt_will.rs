@@ -219,13 +219,14 @@ fn end_of_the_session_publishes_a_delayed_will_at_once() {
 }
 
 #[test]
-fn clean_start_within_the_delay_ends_the_session_and_publishes_the_will() {
+fn takeover_with_clean_start_publishes_even_a_delayed_will() {
     let (id, topic) = (unique("cleanwill"), unique("cleanwill"));
     let mut watcher = watcher(&topic);
-    v5(&id).persistent().will(will(&topic, "ended").qos(1).delay(3600)).open().vanish();
-    let client = v5(&id).open();
-    watcher.receive(&topic, "ended");
-    client.disconnect();
+    let mut first = v5(&id).persistent().will(will(&topic, "session over").qos(1).delay(3600)).open();
+    let second = v5(&id).open();
+    first.expect_ended(0x8E);
+    watcher.receive(&topic, "session over");
+    second.disconnect();
 }
 
 #[test]

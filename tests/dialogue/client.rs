@@ -1,5 +1,6 @@
 //! One client's side of a dialogue: a blocking socket, what was said on it, and what is expected next.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
@@ -20,6 +21,8 @@ pub struct Client {
     pub connack: ConnAck,
     stream: TcpStream,
     unread: Vec<u8>,
+    /// Packets that came while a PUBREL was awaited; read next.
+    held: VecDeque<Packet>,
     last_id: u16,
     said: Vec<String>,
 }
@@ -45,6 +48,7 @@ impl Client {
             connack: ConnAck::default(),
             stream,
             unread: Vec::new(),
+            held: VecDeque::new(),
             last_id: 0,
             said: Vec::new(),
         }
@@ -89,6 +93,13 @@ impl Client {
     }
 
     fn hear(&mut self, patience: Duration) -> Heard {
+        match self.held.pop_front() {
+            Some(packet) => Heard::Packet(packet),
+            None => self.hear_from_the_wire(patience),
+        }
+    }
+
+    fn hear_from_the_wire(&mut self, patience: Duration) -> Heard {
         let until = Instant::now() + patience;
         loop {
             match wire::take(&mut self.unread, self.version) {
@@ -130,6 +141,16 @@ impl Client {
             Heard::Packet(packet) => packet,
             Heard::Closed => self.fail("the connection was closed where a packet was expected"),
             Heard::Silence => self.fail("nothing came where a packet was expected"),
+        }
+    }
+
+    /// The next packet, or `None` if the connection is closed instead.
+    #[track_caller]
+    pub fn next_or_closed(&mut self) -> Option<Packet> {
+        match self.hear(PATIENCE) {
+            Heard::Packet(packet) => Some(packet),
+            Heard::Closed => None,
+            Heard::Silence => self.fail("nothing came where an answer was expected"),
         }
     }
 
@@ -266,18 +287,25 @@ impl Client {
         packet
     }
 
-    /// PUBACK, or PUBREC and, after PUBREL, PUBCOMP.
+    /// PUBACK, or PUBREC and, after PUBREL, PUBCOMP. What comes before the PUBREL is kept for the next step.
     #[track_caller]
     pub fn acknowledge(&mut self, packet: &Publish) {
         match packet.qos {
-            0 => {}
-            1 => self.puback(packet.id),
-            _ => {
-                self.pubrec(packet.id);
-                self.expect_pubrel(packet.id);
-                self.pubcomp(packet.id);
+            0 => return,
+            1 => return self.puback(packet.id),
+            _ => self.pubrec(packet.id),
+        }
+        let mut before = VecDeque::new();
+        loop {
+            match self.next() {
+                Packet::PubRel(ack) if ack.id == packet.id => break,
+                Packet::Publish(other) => before.push_back(Packet::Publish(other)),
+                other => self.fail(&format!("{other:?}, not PUBREL {}", packet.id)),
             }
         }
+        self.pubcomp(packet.id);
+        before.append(&mut self.held);
+        self.held = before;
     }
 
     #[track_caller]
@@ -377,6 +405,21 @@ impl Client {
         match self.next() {
             Packet::SubAck(codes) if codes.id == id => codes,
             other => self.fail(&format!("{other:?}, not SUBACK {id}")),
+        }
+    }
+
+    /// Subscribes at QoS 0 where others' messages may come at any time; those before the SUBACK are dropped.
+    #[track_caller]
+    pub fn subscribe_amid_traffic(&mut self, filters: &[&str]) {
+        let id = self.next_id();
+        let packet = filters.iter().fold(Subscribe::default(), |packet, filter| packet.and(filter, 0));
+        self.send(&packet.encode(self.version, id));
+        loop {
+            match self.next() {
+                Packet::SubAck(answer) if answer.codes == packet.levels() => return,
+                Packet::Publish(_) => {}
+                other => self.fail(&format!("{other:?}, not SUBACK {id}")),
+            }
         }
     }
 
