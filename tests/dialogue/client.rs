@@ -188,17 +188,26 @@ impl Client {
     /// As `expect_ended`, where the standard leaves a choice.
     #[track_caller]
     pub fn expect_ended_one_of(&mut self, reasons: &[u8]) {
+        if let Err(found) = self.ended_for(reasons) {
+            self.fail(&found);
+        }
+    }
+
+    /// Whether the connection is ended for one of these reasons, or what happened instead.
+    pub fn ended_for(&mut self, reasons: &[u8]) -> Result<(), String> {
         match self.hear(PATIENCE) {
             Heard::Packet(Packet::Disconnect(ended)) if reasons.contains(&ended.reason) => {
-                self.expect_closed()
+                match self.hear(PATIENCE) {
+                    Heard::Closed => Ok(()),
+                    Heard::Packet(other) => Err(format!("{other:?} after DISCONNECT")),
+                    Heard::Silence => Err("still open after DISCONNECT".to_owned()),
+                }
             }
             // The standard asks for the close alone; telling why is Switchboard's promise.
-            Heard::Closed if !self.version.is_v5() || broker().foreign => {}
-            Heard::Closed => self.fail(&format!("closed without a DISCONNECT of {reasons:02x?}")),
-            Heard::Packet(other) => {
-                self.fail(&format!("{other:?}, not DISCONNECT with one of {reasons:02x?}"))
-            }
-            Heard::Silence => self.fail("the connection is still open"),
+            Heard::Closed if !self.version.is_v5() || broker().foreign => Ok(()),
+            Heard::Closed => Err(format!("closed without a DISCONNECT of {reasons:02x?}")),
+            Heard::Packet(other) => Err(format!("{other:?}, not DISCONNECT with one of {reasons:02x?}")),
+            Heard::Silence => Err("the connection is still open".to_owned()),
         }
     }
 
@@ -216,17 +225,25 @@ impl Client {
     /// All bytes up to the close, not read as packets.
     #[track_caller]
     pub fn read_to_end(&mut self) -> Vec<u8> {
+        match self.bytes_to_end() {
+            Ok(bytes) => bytes,
+            Err(found) => self.fail(&found),
+        }
+    }
+
+    /// The same, or why there is no end.
+    pub fn bytes_to_end(&mut self) -> Result<Vec<u8>, String> {
         let mut bytes = std::mem::take(&mut self.unread);
         self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut chunk = [0; 4096];
         loop {
             match self.stream.read(&mut chunk) {
-                Ok(0) => return bytes,
+                Ok(0) => return Ok(bytes),
                 Ok(count) => bytes.extend(&chunk[..count]),
                 Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
-                    return bytes;
+                    return Ok(bytes);
                 }
-                Err(error) => self.fail(&format!("the broker did not close: {error}")),
+                Err(_) => return Err(format!("the broker did not close, and said {}", hex(&bytes))),
             }
         }
     }
