@@ -505,6 +505,59 @@ fn qos_2_message_once_sent_does_not_expire() {
 }
 
 #[test]
+fn qos_2_exchange_goes_on_after_the_message_expired() {
+    let topic = unique("goeson");
+    let mut client = v5(&unique("goeson")).open();
+    client.publish(message(&topic, "short").qos(2).id(4).expiry(1));
+    client.expect_pubrec(4);
+    client.expect_silence_for(Duration::from_millis(2200));
+    client.publish(message(&topic, "short").qos(2).id(4).expiry(1).dup());
+    client.expect_pubrec(4);
+    client.pubrel(4);
+    client.expect_pubcomp(4);
+}
+
+#[test]
+fn pubrecs_keep_the_order_of_publishes() {
+    for version in VERSIONS {
+        let topic = unique("pubrecs");
+        let mut client = connect(version, &unique("pubrecs")).open();
+        let ids = [9, 3, 7, 1, 8];
+        let all: Vec<u8> =
+            ids.iter().flat_map(|id| message(&topic, "x").qos(2).id(*id).encode(version)).collect();
+        client.send(&all);
+        for id in ids {
+            client.expect_pubrec(id);
+        }
+    }
+}
+
+#[test]
+fn pubrels_keep_the_order_of_pubrecs() {
+    for version in VERSIONS {
+        let topic = unique("pubrels");
+        let mut client = connect(version, &unique("pubrels")).open();
+        client.subscribe(&topic, 2);
+        let mut sender = publisher();
+        for text in ["1", "2", "3", "4"] {
+            sender.deliver(message(&topic, text).qos(2));
+        }
+        let ids = ["1", "2", "3", "4"].map(|text| client.expect(&topic, text).id);
+        let order = [ids[2], ids[0], ids[3], ids[1]];
+        for id in order {
+            client.pubrec(id);
+        }
+        for id in order {
+            client.expect_pubrel(id);
+        }
+        for id in ids {
+            client.pubcomp(id);
+        }
+        client.expect_quiet();
+    }
+}
+
+#[test]
 fn two_subscribers_get_a_copy_each() {
     for version in VERSIONS {
         let topic = unique("both");

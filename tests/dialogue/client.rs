@@ -17,6 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Client {
     pub version: Version,
     pub id: String,
+    /// The largest packet this client takes; every packet that arrives is held to it.
+    pub maximum_packet: usize,
     /// The answer to CONNECT, once `open` has read it.
     pub connack: ConnAck,
     stream: TcpStream,
@@ -45,6 +47,7 @@ impl Client {
         Self {
             version,
             id: String::new(),
+            maximum_packet: usize::MAX,
             connack: ConnAck::default(),
             stream,
             unread: Vec::new(),
@@ -105,6 +108,9 @@ impl Client {
             match wire::take(&mut self.unread, self.version) {
                 Ok(Some((packet, frame))) => {
                     self.said.push(format!("< {} {packet:?}", hex(&frame)).chars().take(400).collect());
+                    if frame.len() > self.maximum_packet {
+                        self.fail(&format!("a packet of {} bytes [MQTT-3.1.2-24]", frame.len()));
+                    }
                     return Heard::Packet(packet);
                 }
                 Ok(None) => {}

@@ -188,6 +188,7 @@ impl Connect {
     pub fn start(self) -> Client {
         let mut client = Client::dial(self.version);
         client.id.clone_from(&self.id);
+        client.maximum_packet = self.properties.max_packet_size.map_or(usize::MAX, |size| size as usize);
         client.send(&self.encode());
         client
     }
