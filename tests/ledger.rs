@@ -87,10 +87,10 @@ fn every_clause_of_a_server_is_accounted_for() {
             match clause.binds {
                 Binds::Client if given == 0 => clients += 1,
                 Binds::Client => {
-                    wrong.push(format!("{standard} [{id}]: binds clients, and yet is tested or excused"))
+                    wrong.push(format!("{standard} [{id}]: binds clients, and yet is tested or excused"));
                 }
                 _ if given != 1 => {
-                    wrong.push(format!("{standard} [{id}]: needs tests, a reason, or to be open"))
+                    wrong.push(format!("{standard} [{id}]: needs tests, a reason, or to be open"));
                 }
                 _ if held => tested += 1,
                 _ if clause.open.is_some() => opened += 1,
