@@ -221,7 +221,7 @@ fn silent_client_is_closed_after_one_and_a_half_keep_alives() {
         client.expect_ended(0x8D);
         let waited = start.elapsed();
         assert!(waited >= Duration::from_millis(1400), "closed after {waited:?}, before 1.5 s");
-        assert!(waited < Duration::from_millis(4000), "closed only after {waited:?}");
+        assert!(waited < Duration::from_secs(4), "closed only after {waited:?}");
     }
 }
 
