@@ -8,8 +8,12 @@ fn main() {
     let mut s = switchboard::config::settings::Settings::default();
     s.listeners[0].bind = args[1].parse().unwrap();
     s.shards = args[2].parse().unwrap();
-    let routing = switchboard::desk::Routing::parse(&std::fs::read_to_string("conf/routing.toml").unwrap(), "r").unwrap();
+    let routing =
+        switchboard::desk::Routing::parse(&std::fs::read_to_string("conf/routing.toml").unwrap(), "r")
+            .unwrap();
     let server = switchboard::Server::start(s, Some(Arc::new(routing))).unwrap();
     eprintln!("{:?}", server.addresses());
-    loop { std::thread::park(); }
+    loop {
+        std::thread::park();
+    }
 }

@@ -324,8 +324,7 @@ impl Driver {
     /// Counts a connection in, unless its listener is full.
     fn enter(&mut self, number: usize) -> bool {
         let settings = self.core.clients.terms.clone();
-        let (Some(open), Some(listener)) =
-            (self.loops.open.get(number), settings.listener(number as u16))
+        let (Some(open), Some(listener)) = (self.loops.open.get(number), settings.listener(number as u16))
         else {
             return false;
         };

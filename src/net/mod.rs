@@ -61,12 +61,7 @@ impl Loops {
 impl Reach {
     /// The handle of a loop that `waker` wakes.
     pub fn new(waker: Waker) -> Self {
-        Self {
-            waker,
-            sockets: Mutex::default(),
-            woken: AtomicBool::new(false),
-            report: Mutex::default(),
-        }
+        Self { waker, sockets: Mutex::default(), woken: AtomicBool::new(false), report: Mutex::default() }
     }
 
     fn wake(&self) {

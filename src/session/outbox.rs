@@ -376,7 +376,11 @@ mod tests {
         assert_eq!(resent(&mut outbox, 2), [(1, false), (2, false)]);
         assert!(outbox.next_waiting(2).is_none(), "older packets have to go first");
         let _ = outbox.puback(ids[3]);
-        assert_eq!(outbox.in_flight(), 2, "an acknowledgement for an earlier connection's packet frees nothing");
+        assert_eq!(
+            outbox.in_flight(),
+            2,
+            "an acknowledgement for an earlier connection's packet frees nothing"
+        );
         let _ = outbox.puback(ids[0]);
         assert_eq!(resent(&mut outbox, 2), [(3, false)]);
         let _ = outbox.puback(ids[1]);
@@ -400,7 +404,7 @@ mod tests {
 
     #[test]
     fn shared_deliveries_go_back_but_not_qos_2_in_flight() {
-        let via = Some(Via { home: 0, group: 1, stay: 1 });
+        let via = Some(Via { home: 0, group: 1, member: 0, stay: 1 });
         let mut outbox = Outbox::default();
         for (qos, via) in [
             (QoS::AtLeastOnce, via),

@@ -143,7 +143,9 @@ impl Core {
             Packet::PubComp(ack) => self.pubcomp(session, ack.packet_id),
             Packet::Subscribe(subscribe) => self.subscribe(key, session, &subscribe)?,
             Packet::Unsubscribe(unsubscribe) => self.unsubscribe(key, session, &unsubscribe),
-            Packet::PingReq => self.clients.send(key, PacketLabel::PingResp, |out| out.extend_from_slice(&[0xD0, 0])),
+            Packet::PingReq => {
+                self.clients.send(key, PacketLabel::PingResp, |out| out.extend_from_slice(&[0xD0, 0]))
+            }
             Packet::Disconnect(disconnect) => return Err(self.disconnect(key, session, &disconnect).into()),
             Packet::Auth(_) => {
                 return Err(End::new(
@@ -154,7 +156,12 @@ impl Core {
                 .into());
             }
             Packet::Connect(_) => {
-                return Err(End::new(CloseReason::ProtocolError, ReasonCode::PROTOCOL_ERROR, "a second CONNECT").into());
+                return Err(End::new(
+                    CloseReason::ProtocolError,
+                    ReasonCode::PROTOCOL_ERROR,
+                    "a second CONNECT",
+                )
+                .into());
             }
             Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
                 return Err(End::new(

@@ -173,7 +173,8 @@ impl Clients {
         if client.link.rare.is_some() {
             assign_alias(&mut client.link, &mut shape, outgoing.message.topic);
         }
-        if client.link.max_packet != u32::MAX && outgoing.packet_len(&shape) > client.link.max_packet as usize {
+        if client.link.max_packet != u32::MAX && outgoing.packet_len(&shape) > client.link.max_packet as usize
+        {
             return self.counters.messages_dropped.bump(DropReason::TooLarge);
         }
         outgoing.write(&shape, &mut client.out, &mut self.pool);
@@ -196,7 +197,8 @@ impl Clients {
         let delivery = Delivery { message: outgoing.owned(), ids: ids.clone(), via, qos, retain };
         match self.connections.get_mut(connection as usize) {
             Some(client)
-                if outbox.open(client.link.receive_maximum) && client.out.len() < self.terms.session.outbuf_bytes =>
+                if outbox.open(client.link.receive_maximum)
+                    && client.out.len() < self.terms.session.outbuf_bytes =>
             {
                 let (message, link) = (delivery.message.clone(), &mut client.link);
                 let mut shape = Shape {
@@ -278,8 +280,7 @@ impl Clients {
                         alias: None,
                     };
                     let scratch = std::mem::take(&mut self.scratch);
-                    let mut outgoing =
-                        Outgoing::new(delivery.message.view(), self.now.mono, false, scratch);
+                    let mut outgoing = Outgoing::new(delivery.message.view(), self.now.mono, false, scratch);
                     outgoing.owned = Some(delivery.message.clone());
                     outgoing.write(&shape, &mut client.out, &mut self.pool);
                     self.scratch = outgoing.scratch();
@@ -317,7 +318,8 @@ impl Clients {
             let reason = if expired {
                 Some(DropReason::Expired)
             } else {
-                (outgoing.packet_len(&shape) > client.link.max_packet as usize).then_some(DropReason::TooLarge)
+                (outgoing.packet_len(&shape) > client.link.max_packet as usize)
+                    .then_some(DropReason::TooLarge)
             };
             if let Some(reason) = reason {
                 self.counters.messages_dropped.bump(reason);

@@ -48,7 +48,8 @@ impl Core {
                 });
                 if unsupported {
                     // 3.1.1 clients know return code 1; an unknown later version is answered the same way [MQTT-3.1.2-2].
-                    self.clients.send(key, PacketLabel::ConnAck, |out| out.extend_from_slice(&[0x20, 2, 0, 1]));
+                    self.clients
+                        .send(key, PacketLabel::ConnAck, |out| out.extend_from_slice(&[0x20, 2, 0, 1]));
                 }
                 Err(End::silent(CloseReason::Refused).into())
             }
@@ -104,12 +105,15 @@ impl Core {
         }
         if connect.client_id.len() > settings.limits.max_client_id_bytes {
             let code = ReasonCode::CLIENT_IDENTIFIER_NOT_VALID;
-            return Err(Refusal::new(code, RefuseReason::ClientIdInvalid, "the client identifier is too long"));
+            return Err(Refusal::new(
+                code,
+                RefuseReason::ClientIdInvalid,
+                "the client identifier is too long",
+            ));
         }
         // 3.1.1 may leave the id out only with Clean Session 1 [MQTT-3.1.3-8]; 3.1 never.
         if connect.client_id.is_empty()
-            && (connect.version == Version::V31
-                || (connect.version == Version::V311 && !connect.clean_start))
+            && (connect.version == Version::V31 || (connect.version == Version::V311 && !connect.clean_start))
         {
             let code = ReasonCode::CLIENT_IDENTIFIER_NOT_VALID;
             return Err(Refusal::new(code, RefuseReason::ClientIdInvalid, "a client identifier is needed"));
@@ -132,8 +136,7 @@ impl Core {
             ));
         }
         if let Some(will) = &connect.will
-            && (will.topic.starts_with('$')
-                || topic::check_name(will.topic, &self.topic_limits()).is_err())
+            && (will.topic.starts_with('$') || topic::check_name(will.topic, &self.topic_limits()).is_err())
         {
             let code = ReasonCode::TOPIC_NAME_INVALID;
             return Err(Refusal::new(code, RefuseReason::WillInvalid, "the will's topic is not acceptable"));
@@ -143,7 +146,8 @@ impl Core {
 
     fn refuse(&mut self, key: u32, connect: &Connect<'_>, refusal: &Refusal) -> End {
         self.clients.counters.connects_refused.bump(refusal.why);
-        let properties = ConnAckProperties { reason_string: Some(refusal.text), ..ConnAckProperties::default() };
+        let properties =
+            ConnAckProperties { reason_string: Some(refusal.text), ..ConnAckProperties::default() };
         let connack = ConnAck { session_present: false, reason: refusal.code, properties };
         self.clients.send(key, PacketLabel::ConnAck, |out| connack.encode(connect.version, out));
         End::silent(CloseReason::Refused)
@@ -167,7 +171,10 @@ impl Core {
     fn take_over(&mut self, session: u32) {
         if let Some(old) = self.clients.connection_of(session) {
             self.clients.counters.takeovers += 1;
-            self.end(old, End::new(CloseReason::TakenOver, ReasonCode::SESSION_TAKEN_OVER, "connected elsewhere"));
+            self.end(
+                old,
+                End::new(CloseReason::TakenOver, ReasonCode::SESSION_TAKEN_OVER, "connected elsewhere"),
+            );
         }
     }
 
@@ -239,8 +246,7 @@ impl Core {
         link.receive_maximum = properties.receive_maximum.unwrap_or(u16::MAX).min(terms.max_inflight);
         link.max_packet = properties.maximum_packet.unwrap_or(u32::MAX);
         link.problem_information = properties.request_problem_information.unwrap_or(true);
-        let aliases =
-            properties.topic_alias_maximum.unwrap_or(0).min(terms.outgoing_topic_alias_maximum);
+        let aliases = properties.topic_alias_maximum.unwrap_or(0).min(terms.outgoing_topic_alias_maximum);
         if aliases > 0 {
             link.rare.get_or_insert_default().outgoing = Some(Aliases::new(aliases));
         }

@@ -79,7 +79,11 @@ impl Core {
     }
 
     /// What the desk does with a message to one of its topics. `None`: it is an ordinary message.
-    pub(super) fn desk(&mut self, topic: &DeskTopic<'_>, m: &MessageRef<'_>) -> Option<Result<bool, Refused>> {
+    pub(super) fn desk(
+        &mut self,
+        topic: &DeskTopic<'_>,
+        m: &MessageRef<'_>,
+    ) -> Option<Result<bool, Refused>> {
         match *topic {
             DeskTopic::CustomerUp { tenant, customer } => Some(self.customer_writes(tenant, customer, m)),
             DeskTopic::CustomerContext { .. } if m.retain => self.keep_context(m).err().map(Err),
@@ -99,8 +103,7 @@ impl Core {
         let properties = PublishProperties::decode(m.properties).unwrap_or(PublishProperties::EMPTY);
         let user: Vec<(&str, &str)> = properties.user.iter().collect();
         let payload = Payload::new(m.payload);
-        let context =
-            tenant.uses_context().then(|| desk.context(tenant.name(), customer)).flatten();
+        let context = tenant.uses_context().then(|| desk.context(tenant.name(), customer)).flatten();
         let now = self.clients.now.unix;
         let decision = tenant.route(&Inbound {
             customer,
@@ -178,7 +181,9 @@ impl Core {
         };
         let routed = common.desk.as_ref().and_then(|desk| Some((desk, desk.routing.tenant(tenant)?)));
         let answer = match (routed, Question::parse(tenant, m.payload)) {
-            (None, _) => serde_json::json!({"error": {"field": "tenant", "wrong": "no tenant of this name has rules"}}),
+            (None, _) => {
+                serde_json::json!({"error": {"field": "tenant", "wrong": "no tenant of this name has rules"}})
+            }
             (_, Err(error)) => error.to_json(),
             (Some((desk, tenant)), Ok(question)) => {
                 let context = desk.context(tenant.name(), question.customer());

@@ -100,7 +100,8 @@ impl Core {
                 to.clients.delivered(message);
             }
             several => {
-                let mut all: SmallVec<[Subscription; 64]> = several.iter().copied().flatten().copied().collect();
+                let mut all: SmallVec<[Subscription; 64]> =
+                    several.iter().copied().flatten().copied().collect();
                 all.sort_unstable_by_key(|s| s.target);
                 let mut message = to.clients.outgoing(*m, all.len() > 1);
                 message.owned = owned;
@@ -204,7 +205,8 @@ pub(super) fn to_group(
         Chosen::Wait => {
             if let Err(lost) = groups.wait(group, message.owned()) {
                 let members = groups.get(group).map_or(0, super::shared::Group::members);
-                let why = if members == 0 { DropReason::SharedNoMember } else { DropReason::SharedBacklogFull };
+                let why =
+                    if members == 0 { DropReason::SharedNoMember } else { DropReason::SharedBacklogFull };
                 clients.counters.messages_dropped.add(why, lost as u64);
             }
         }

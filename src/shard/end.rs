@@ -11,7 +11,8 @@ use crate::session::{EXPIRES_NEVER, NO_SESSION, OFFLINE, Phase};
 impl Core {
     /// DISCONNECT from a client.
     pub(super) fn disconnect(&mut self, key: u32, session: u32, packet: &Disconnect<'_>) -> End {
-        let longest = u32::try_from(self.common.settings.session.max_expiry.as_secs()).unwrap_or(EXPIRES_NEVER);
+        let longest =
+            u32::try_from(self.common.settings.session.max_expiry.as_secs()).unwrap_or(EXPIRES_NEVER);
         if let Some(state) = self.clients.sessions.get_mut(session as usize) {
             if let Some(expiry) = packet.properties.session_expiry {
                 // A session that was to end with its connection cannot be prolonged now [MQTT-3.14.2-2].

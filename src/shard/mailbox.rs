@@ -273,7 +273,8 @@ impl Mailbox {
 
     /// Whether `from` has to hold its publishers back. If so, it will be woken.
     pub fn full(&self, from: u16) -> bool {
-        let (Some(waiting), Some(held)) = (self.waiting.get(usize::from(from)), self.held.get(usize::from(from)))
+        let (Some(waiting), Some(held)) =
+            (self.waiting.get(usize::from(from)), self.held.get(usize::from(from)))
         else {
             return false;
         };
@@ -360,7 +361,8 @@ mod tests {
         assert!(!mailbox.full(0));
         let mut taken = Vec::new();
         mailbox.take(&mut taken);
-        let woken: Vec<Option<u16>> = taken.iter().map(Batch::origin).map(|(f, w)| mailbox.opened(w, f)).collect();
+        let woken: Vec<Option<u16>> =
+            taken.iter().map(Batch::origin).map(|(f, w)| mailbox.opened(w, f)).collect();
         assert_eq!(woken, [Some(1), None]);
         assert!(!mailbox.full(1));
         assert_eq!(mailbox.depth(), 0);

@@ -234,7 +234,8 @@ impl Core {
             paused: false,
         };
         let key = self.clients.connections.insert(client) as u32;
-        let wait = self.common.settings.listener(listener).map_or(0, |l| l.connect_timeout.as_millis() as u64);
+        let wait =
+            self.common.settings.listener(listener).map_or(0, |l| l.connect_timeout.as_millis() as u64);
         self.timers.arm(Timer { key, number, kind: Kind::Connection }, now.mono + wait);
         key
     }

@@ -159,7 +159,10 @@ impl Core {
         for session in std::mem::take(&mut self.clients.overflowed) {
             if let Some(connection) = self.clients.connection_of(session) {
                 let code = ReasonCode::QUOTA_EXCEEDED;
-                self.end(connection, End::new(CloseReason::SlowReader, code, "too much waits for this client"));
+                self.end(
+                    connection,
+                    End::new(CloseReason::SlowReader, code, "too much waits for this client"),
+                );
             }
         }
         self.post_all()

@@ -104,7 +104,11 @@ impl Core {
         let at = usize::from(alias) - 1;
         if topic.is_empty() {
             // 0x82, not 0x94: the alias is in range but was never set (3.3.2.3.4).
-            let unset = End::new(CloseReason::TopicAlias, ReasonCode::PROTOCOL_ERROR, "the topic alias was never set");
+            let unset = End::new(
+                CloseReason::TopicAlias,
+                ReasonCode::PROTOCOL_ERROR,
+                "the topic alias was never set",
+            );
             return known.get(at).cloned().flatten().ok_or(unset);
         }
         if known.len() <= at {
@@ -151,7 +155,11 @@ impl Core {
                 let v5 = self.clients.connections.get(key as usize).is_some_and(|c| c.link.version.is_v5());
                 if kind.is_some() && !v5 {
                     // An acknowledgement would be a lie, and 3.1.1 knows no other answer than to close.
-                    return Err(End::new(CloseReason::QuotaExceeded, refused.code, "the message was refused"));
+                    return Err(End::new(
+                        CloseReason::QuotaExceeded,
+                        refused.code,
+                        "the message was refused",
+                    ));
                 }
                 if publish.qos == QoS::ExactlyOnce
                     && let Some(id) = publish.packet_id

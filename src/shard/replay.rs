@@ -100,7 +100,9 @@ impl Core {
         let (now, shards) = (self.clients.now.mono, self.common.shards());
         let Some(target) = self.clients.sessions.get_mut(session as usize) else { return Next::Over };
         let (generation, outbox) = (target.generation, target.outbox.as_deref());
-        let Some(client) = self.clients.connections.get(target.connection as usize) else { return Next::Wait };
+        let Some(client) = self.clients.connections.get(target.connection as usize) else {
+            return Next::Wait;
+        };
         let Some(replay) = target.replay.as_deref_mut() else { return Next::Over };
         loop {
             let Some(filter) = replay.filters.front_mut() else { return Next::Over };

@@ -119,8 +119,7 @@ pub type Lost = usize;
 impl Group {
     fn new(text: Arc<str>, settings: &SharingSettings) -> Self {
         let (name, filter) = split(&text);
-        let rule =
-            settings.groups.iter().find(|r| r.filter_or_name == name || r.filter_or_name == filter);
+        let rule = settings.groups.iter().find(|r| r.filter_or_name == name || r.filter_or_name == filter);
         Self {
             strategy: rule.map_or(settings.default, |r| r.strategy),
             key_level: rule.and_then(|r| r.key_level),
@@ -166,9 +165,9 @@ impl Group {
     }
 
     fn has_room(&self, slot: u32, caps: Caps) -> bool {
-        self.members.get(slot as usize).is_some_and(|m| {
-            m.present && m.unsettled < caps.messages && m.unsettled_bytes < caps.bytes
-        })
+        self.members
+            .get(slot as usize)
+            .is_some_and(|m| m.present && m.unsettled < caps.messages && m.unsettled_bytes < caps.bytes)
     }
 
     fn choose(&mut self, topic: &str, caps: Caps, dice: &mut Dice<'_>) -> Option<u32> {

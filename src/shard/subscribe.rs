@@ -33,8 +33,11 @@ impl Core {
             };
             reasons.push(reason);
         }
-        let suback =
-            SubAck { packet_id: packet.packet_id, properties: ReasonProperties::default(), reasons: &reasons };
+        let suback = SubAck {
+            packet_id: packet.packet_id,
+            properties: ReasonProperties::default(),
+            reasons: &reasons,
+        };
         self.clients.send(key, PacketLabel::SubAck, |out| suback.encode(version, out));
         if before == 0 {
             self.replay(session);
@@ -50,8 +53,12 @@ impl Core {
     ) -> Result<QoS, (ReasonCode, SubscribeRefusal)> {
         let parsed = parse_filter(wish.filter, &self.topic_limits())
             .map_err(|_| (ReasonCode::TOPIC_FILTER_INVALID, SubscribeRefusal::FilterInvalid))?;
-        let options =
-            SubscriptionOptions::new(wish.qos as u8, wish.no_local, wish.retain_as_published, id.unwrap_or(0));
+        let options = SubscriptionOptions::new(
+            wish.qos as u8,
+            wish.no_local,
+            wish.retain_as_published,
+            id.unwrap_or(0),
+        );
         let limit = self.common.settings.limits.max_subscriptions_per_session;
         let full = self.clients.sessions.get(session as usize).is_none_or(|s| s.filters.len() >= limit);
         let quota = (ReasonCode::QUOTA_EXCEEDED, SubscribeRefusal::QuotaExceeded);
@@ -62,7 +69,8 @@ impl Core {
         if full && !self.subscribed(session, wish.filter) {
             return Err(quota);
         }
-        let added = self.index.subscribe(wish.filter, Subscription { target: Target::session(session), options });
+        let added =
+            self.index.subscribe(wish.filter, Subscription { target: Target::session(session), options });
         if added.first {
             self.common.interest.add(&added.filter, self.id);
         }
@@ -181,7 +189,11 @@ impl Core {
     }
 
     fn memberships(&self, session: u32) -> usize {
-        self.clients.sessions.get(session as usize).and_then(|s| s.memberships.as_ref()).map_or(0, |m| m.len())
+        self.clients
+            .sessions
+            .get(session as usize)
+            .and_then(|s| s.memberships.as_ref())
+            .map_or(0, |m| m.len())
     }
 
     fn membership_mut(&mut self, session: u32, at: usize) -> Option<&mut Membership> {
@@ -196,8 +208,11 @@ impl Core {
             let reason = if known { ReasonCode::SUCCESS } else { ReasonCode::NO_SUBSCRIPTION_EXISTED };
             reasons.push(reason.0);
         }
-        let unsuback =
-            UnsubAck { packet_id: packet.packet_id, properties: ReasonProperties::default(), reasons: &reasons };
+        let unsuback = UnsubAck {
+            packet_id: packet.packet_id,
+            properties: ReasonProperties::default(),
+            reasons: &reasons,
+        };
         self.clients.send(key, PacketLabel::UnsubAck, |out| unsuback.encode(version, out));
     }
 

@@ -3,7 +3,11 @@
 //! `SWITCHBOARD_TEST_ADDR=host:port` names another one, for example mosquitto, to try the tests themselves.
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
+
+use switchboard::Server;
+use switchboard::config::Settings;
+use switchboard::desk::Routing;
 
 /// A running broker.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +33,17 @@ fn named_by_environment() -> Option<Broker> {
     Some(Broker { addr, foreign: true })
 }
 
-/// Starts Switchboard on port 0 inside this process; it lives as long as the process.
+/// Starts Switchboard with two shards on port 0 inside this process; it lives as long as the process.
 fn in_process() -> Broker {
-    panic!("this build has no in-process broker: name one in SWITCHBOARD_TEST_ADDR")
+    let mut settings = Settings { shards: 2, http: None, ..Settings::default() };
+    for listener in &mut settings.listeners {
+        listener.bind = SocketAddr::from(([127, 0, 0, 1], 0));
+    }
+    let routing = std::fs::read_to_string("conf/routing.toml").expect("conf/routing.toml");
+    let routing = Routing::parse(&routing, "conf/routing.toml").expect("the shipped rules are right");
+    let server = Server::start(settings, Some(Arc::new(routing))).expect("the broker starts");
+    let addr = server.addresses().first().expect("one listener").1;
+    // Never dropped: the tests of a program end in any order.
+    std::mem::forget(server);
+    Broker { addr, foreign: false }
 }
