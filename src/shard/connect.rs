@@ -268,6 +268,7 @@ impl Core {
             return;
         };
         let (expiry, keep_alive) = (state.expiry, client.link.keep_alive);
+        let response_information;
         let mut properties = ConnAckProperties::default();
         if connect.version == Version::V5 {
             let limits = &settings.limits;
@@ -280,8 +281,11 @@ impl Core {
                 Some(settings.session.topic_alias_maximum).filter(|&maximum| maximum > 0);
             properties.server_keep_alive = (keep_alive != connect.keep_alive).then_some(keep_alive);
             properties.retain_available = (!settings.retained.enabled).then_some(false);
-            // The desk's answers go wherever a request says; no name space of ours is needed, so none is offered
-            // [MQTT-3.1.2-28].
+            // [MQTT-3.1.2-28]: only who asks is told where its answers may go.
+            response_information = Some(format!("response/{}/", state.client_id))
+                .filter(|_| connect.properties.request_response_information == Some(true))
+                .filter(|name| !name.contains(['+', '#']));
+            properties.response_information = response_information.as_deref();
         }
         let connack = ConnAck { session_present: resumed, reason: ReasonCode::SUCCESS, properties };
         self.clients.send(key, PacketLabel::ConnAck, |out| connack.encode(connect.version, out));

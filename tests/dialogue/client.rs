@@ -310,6 +310,12 @@ impl Client {
         packet
     }
 
+    /// Reads one PUBLISH and says whether it is of this topic.
+    #[track_caller]
+    pub fn next_publish_of(&mut self, topic: &str) -> bool {
+        self.expect_publish().topic == topic
+    }
+
     /// PUBACK, or PUBREC and, after PUBREL, PUBCOMP. What comes before the PUBREL is kept for the next step.
     #[track_caller]
     pub fn acknowledge(&mut self, packet: &Publish) {
