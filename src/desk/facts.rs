@@ -7,9 +7,9 @@ use cel::ExecutionError;
 use cel::common::traits::Indexer;
 use cel::common::types::{CelBytes, CelInt, CelMap, CelMapKey, CelString, MAP_TYPE, Type};
 use cel::common::value::{CowVal, Val};
-use jiff::Timestamp;
 use jiff::civil::Weekday;
 use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
 
 use super::json::{self, Owned};
 use super::payload::Reading;
@@ -31,8 +31,7 @@ pub(super) struct Facts<'a> {
     nothing: CelMap<'static>,
     body: OnceLock<Result<Body<'a>, String>>,
     properties: OnceLock<CelMap<'a>>,
-    conversation: OnceLock<CelMap<'static>>,
-    now: OnceLock<CelMap<'static>>,
+    now: OnceLock<Zoned>,
 }
 
 #[derive(Debug)]
@@ -50,40 +49,57 @@ impl<'a> Facts<'a> {
             nothing: CelMap::default(),
             body: OnceLock::new(),
             properties: OnceLock::new(),
-            conversation: OnceLock::new(),
             now: OnceLock::new(),
         }
     }
 
-    /// A variable, or a field of `message` by its dotted name: the interpreter asks for the longest name
-    /// first, so that the map around the field is never made.
+    /// A variable, or a field of one by its dotted name: the interpreter asks for the longest name first, so
+    /// that nothing is made but the field.
     pub(super) fn variable<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
-        match name {
-            "message" => Some(CowVal::owned(Message { facts: self })),
-            "customer" => Some(CowVal::Borrowed(match self.inbound.context {
-                Some(context) => context.value(),
-                None => &self.nothing,
-            })),
-            "now" => Some(CowVal::Borrowed(self.now.get_or_init(|| now(self.inbound.now_ms, self.zone)))),
-            "conversation" => Some(CowVal::Borrowed(self.conversation.get_or_init(no_conversation))),
-            _ => self.message_field(name.strip_prefix("message.")?)?.ok(),
+        if let Some((variable, field)) = name.split_once('.') {
+            return self.field(variable, field)?.ok();
         }
+        let variable = match name {
+            "customer" => {
+                return Some(CowVal::Borrowed(match self.inbound.context {
+                    Some(context) => context.value(),
+                    None => &self.nothing,
+                }));
+            }
+            "message" => "message",
+            "conversation" => "conversation",
+            "now" => "now",
+            _ => return None,
+        };
+        Some(CowVal::owned(Record { facts: self, variable }))
     }
 
     /// `None`: there is no such field.
-    fn message_field<'b>(&'b self, field: &str) -> Option<Result<CowVal<'b, 'a>, ExecutionError>> {
+    fn field<'b>(&'b self, variable: &str, field: &str) -> Option<Result<CowVal<'b, 'a>, ExecutionError>> {
         let inbound = self.inbound;
-        Some(Ok(match field {
-            "topic" => CowVal::owned(CelString::from(inbound.topic)),
-            "type" => CowVal::owned(CelString::from(inbound.payload.kind())),
-            "size" => CowVal::owned(CelInt::from(whole(inbound.payload.bytes().len()))),
-            "properties" => CowVal::Borrowed(self.properties.get_or_init(|| properties(inbound.properties))),
-            "body" => match self.body.get_or_init(|| body(inbound)) {
+        let now = || self.now.get_or_init(|| zoned(inbound.now_ms, self.zone));
+        Some(Ok(match (variable, field) {
+            ("message", "topic") => text(inbound.topic),
+            ("message", "type") => text(inbound.payload.kind()),
+            ("message", "size") => int(i64::try_from(inbound.payload.bytes().len()).unwrap_or(i64::MAX)),
+            ("message", "properties") => {
+                CowVal::Borrowed(self.properties.get_or_init(|| properties(inbound.properties)))
+            }
+            ("message", "body") => match self.body.get_or_init(|| body(inbound)) {
                 Ok(Body::Json(value)) => CowVal::Borrowed(&**value),
                 Ok(Body::Text(text)) => CowVal::Borrowed(text),
                 Ok(Body::Bytes(bytes)) => CowVal::Borrowed(bytes),
                 Err(why) => return Some(Err(ExecutionError::function_error("message.body", why))),
             },
+            // In `shared` mode there are no conversations: none has lasted, and there was none before.
+            ("conversation", "age_s") => int(0),
+            ("conversation", "previous_group" | "previous_agent") => text(""),
+            ("now", "weekday") => int(now().weekday().to_monday_one_offset().into()),
+            ("now", "day") => text(day_name(now().weekday())),
+            ("now", "hour") => int(now().hour().into()),
+            ("now", "minute") => int(now().minute().into()),
+            ("now", "date") => CowVal::owned(CelString::from(now().date().to_string())),
+            ("now", "ms") => int(inbound.now_ms),
             _ => return None,
         }))
     }
@@ -112,15 +128,13 @@ fn properties<'a>(pairs: &'a [(&'a str, &'a str)]) -> CelMap<'a> {
     CelMap::from(entries.map(entry).collect::<std::collections::HashMap<_, _>>())
 }
 
-/// In `shared` mode there are no conversations: none has lasted, and there was none before.
-fn no_conversation() -> CelMap<'static> {
-    record([("age_s", int(0)), ("previous_group", text("")), ("previous_agent", text(""))])
+fn zoned(now_ms: i64, zone: &TimeZone) -> Zoned {
+    // Outside of jiff's years -9999 to 9999 the clock is wrong by more than an hour: take the epoch.
+    Timestamp::from_millisecond(now_ms).unwrap_or_default().to_zoned(zone.clone())
 }
 
-fn now(now_ms: i64, zone: &TimeZone) -> CelMap<'static> {
-    // Outside of jiff's years -9999 to 9999 the clock is wrong by more than an hour: take the epoch.
-    let at = Timestamp::from_millisecond(now_ms).unwrap_or_default().to_zoned(zone.clone());
-    let day = match at.weekday() {
+fn day_name(day: Weekday) -> &'static str {
+    match day {
         Weekday::Monday => "monday",
         Weekday::Tuesday => "tuesday",
         Weekday::Wednesday => "wednesday",
@@ -128,45 +142,26 @@ fn now(now_ms: i64, zone: &TimeZone) -> CelMap<'static> {
         Weekday::Friday => "friday",
         Weekday::Saturday => "saturday",
         Weekday::Sunday => "sunday",
-    };
-    record([
-        ("weekday", int(at.weekday().to_monday_one_offset().into())),
-        ("day", text(day)),
-        ("hour", int(at.hour().into())),
-        ("minute", int(at.minute().into())),
-        ("date", Box::new(CelString::from(at.date().to_string()))),
-        ("ms", int(now_ms)),
-    ])
+    }
 }
 
-fn record<const N: usize>(fields: [(&'static str, Owned); N]) -> CelMap<'static> {
-    CelMap::from(
-        fields
-            .into_iter()
-            .map(|(name, value)| (name.into(), value))
-            .collect::<std::collections::HashMap<_, _>>(),
-    )
+fn int<'b, 'v>(value: i64) -> CowVal<'b, 'v> {
+    CowVal::owned(CelInt::from(value))
 }
 
-fn int(value: i64) -> Owned {
-    Box::new(CelInt::from(value))
+fn text(value: &str) -> CowVal<'_, '_> {
+    CowVal::owned(CelString::from(value))
 }
 
-fn text(value: &'static str) -> Owned {
-    Box::new(CelString::from(value))
-}
-
-fn whole(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-/// `message` itself: a map whose fields are made when they are read. It can be read by field, not walked.
+/// `message`, `conversation` or `now` by itself: a map whose fields are made when they are read. It can be
+/// read by field, not walked.
 #[derive(Debug, Clone, Copy)]
-struct Message<'f, 'a> {
+struct Record<'f, 'a> {
     facts: &'f Facts<'a>,
+    variable: &'static str,
 }
 
-impl Val for Message<'_, '_> {
+impl Val for Record<'_, '_> {
     fn get_type(&self) -> &Type {
         <Self as Val>::cel_type()
     }
@@ -190,7 +185,7 @@ impl Val for Message<'_, '_> {
     }
 }
 
-impl Indexer for Message<'_, '_> {
+impl Indexer for Record<'_, '_> {
     fn get<'b, 'v>(&'b self, index: &dyn Val) -> Result<CowVal<'b, 'v>, ExecutionError>
     where
         Self: 'v,
@@ -199,7 +194,7 @@ impl Indexer for Message<'_, '_> {
             let got = index.get_type().name().to_owned();
             return Err(ExecutionError::UnexpectedType { got, want: "string".to_owned() });
         };
-        self.facts.message_field(field).unwrap_or_else(|| Err(ExecutionError::no_such_key(field)))
+        self.facts.field(self.variable, field).unwrap_or_else(|| Err(ExecutionError::no_such_key(field)))
     }
 
     fn steal<'v>(self: Box<Self>, index: &dyn Val) -> Result<Box<dyn Val + 'v>, ExecutionError>

@@ -15,7 +15,7 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess
 use serde_json::value::RawValue;
 
 /// The most values (members, elements, scalars) of one document that conditions look at.
-pub(super) const MAX_VALUES: usize = 4096;
+pub(super) const MAX_VALUES: usize = 1024;
 
 /// The most bytes of a context document, or of a message's body, that conditions look at.
 pub(super) const MAX_BYTES: usize = 64 * 1024;
@@ -180,7 +180,7 @@ pub enum ContextError {
 }
 
 impl Context {
-    /// Reads a document: a JSON object of at most 64 KiB and 4096 values.
+    /// Reads a document: a JSON object of at most 64 KiB and 1024 values.
     ///
     /// # Errors
     /// See [`ContextError`].
@@ -233,7 +233,7 @@ mod tests {
     fn what_conditions_may_walk_is_bounded() {
         let list = |values: usize| format!("[{}]", vec!["0"; values].join(","));
         assert!(to_cel(&list(MAX_VALUES - 1)).is_ok(), "the list itself counts");
-        assert!(to_cel(&list(MAX_VALUES)).unwrap_err().to_string().contains("more than 4096 values"));
+        assert!(to_cel(&list(MAX_VALUES)).unwrap_err().to_string().contains("more than 1024 values"));
         assert!(to_cel(&format!("{}{}", "[".repeat(1000), "]".repeat(1000))).is_err());
     }
 
