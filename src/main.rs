@@ -7,6 +7,7 @@ fn main() {
     let args: Vec<String> = std::env::args().collect();
     let mut s = switchboard::config::settings::Settings::default();
     s.listeners[0].bind = args[1].parse().unwrap();
+    s.http = None;
     s.shards = args[2].parse().unwrap();
     let routing =
         switchboard::desk::Routing::parse(&std::fs::read_to_string("conf/routing.toml").unwrap(), "r")

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use hashbrown::HashTable;
-use slab::Slab;
 
+use super::chunks::Chunks;
 use super::outbuf::{OutBuf, Pool};
 use super::wire::{Outgoing, Shape};
 use crate::clock::Now;
@@ -37,9 +37,9 @@ pub struct Client {
 #[derive(Debug)]
 pub struct Clients {
     /// Connections by slab key, which is the driver's token too.
-    pub connections: Slab<Client>,
+    pub connections: Chunks<Client>,
     /// Sessions by slab key, which is what subscriptions point at.
-    pub sessions: Slab<Session>,
+    pub sessions: Chunks<Session>,
     by_id: HashTable<u32>,
     hasher: ahash::RandomState,
     /// Connections with unsent output that the driver should write.
@@ -73,8 +73,8 @@ impl Clients {
     /// No client yet.
     pub fn new(terms: Arc<Settings>, now: Now) -> Self {
         Self {
-            connections: Slab::new(),
-            sessions: Slab::new(),
+            connections: Chunks::default(),
+            sessions: Chunks::default(),
             by_id: HashTable::new(),
             hasher: ahash::RandomState::new(),
             dirty: Vec::new(),

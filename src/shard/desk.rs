@@ -113,7 +113,9 @@ impl Core {
             context: context.as_deref(),
             now_ms: now.cast_signed(),
         });
-        let group = decision.group();
+        let chosen = decision.group();
+        let fallback = decision.rule.fallback.as_deref().filter(|_| desk.full(tenant, chosen));
+        let group = fallback.unwrap_or(chosen);
         let counters = &mut self.clients.counters;
         counters.desk_rule_errors += u64::from(decision.failed_rules);
         let default = decision.rule.when.is_none();

@@ -7,6 +7,7 @@
 mod acks;
 mod bytes;
 mod census;
+pub mod chunks;
 pub mod clients;
 mod connect;
 pub mod desk;

@@ -141,7 +141,7 @@ pub struct Pool {
 }
 
 /// Buffers larger than this are freed instead of kept.
-const KEEP_BUFFER: usize = 64 * 1024;
+const KEEP_BUFFER: usize = 256 * 1024;
 /// Bytes that the pool keeps at most.
 const KEEP_TOTAL: usize = 8 * 1024 * 1024;
 /// Capacity of a new buffer.
