@@ -71,10 +71,9 @@ fn is_filter(text: &str, limits: &Limits) -> bool {
 fn is_match(filter: &str, name: &str) -> bool {
     fn levels_match(filter: &[&str], name: &[&str]) -> bool {
         match (filter, name) {
-            (["#"], _) => true,
+            (["#"], _) | ([], []) => true,
             (["+", filter @ ..], [_, name @ ..]) => levels_match(filter, name),
             ([level, filter @ ..], [other, name @ ..]) => level == other && levels_match(filter, name),
-            ([], []) => true,
             _ => false,
         }
     }
