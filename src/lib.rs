@@ -5,4 +5,5 @@ pub mod desk;
 pub mod http;
 pub mod metrics;
 pub mod protocol;
+pub mod telemetry;
 pub mod topic;
