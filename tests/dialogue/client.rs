@@ -254,6 +254,23 @@ impl Client {
         }
     }
 
+    /// All messages until none has come for this long, acknowledged as they come.
+    #[track_caller]
+    pub fn receive_until_quiet_for(&mut self, time: Duration) -> Vec<Publish> {
+        let mut messages = Vec::new();
+        loop {
+            match self.hear(time) {
+                Heard::Packet(Packet::Publish(packet)) => {
+                    self.acknowledge(&packet);
+                    messages.push(packet);
+                }
+                Heard::Silence => return messages,
+                Heard::Closed => self.fail("the connection was closed"),
+                Heard::Packet(other) => self.fail(&format!("{other:?}, not PUBLISH")),
+            }
+        }
+    }
+
     /// All messages up to the one that says `marker`, acknowledged as they come; the marker is not among them.
     #[track_caller]
     pub fn receive_until(&mut self, marker: &str) -> Vec<Publish> {

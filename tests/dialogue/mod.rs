@@ -46,7 +46,9 @@ pub use {
     connect::{Connect, Will, will},
     packets::{Message, Subscribe, disconnect, message, subscription, unsubscribe},
     raw::{Raw, hex},
-    wire::{Ack, Codes, ConnAck, Ended, Packet, Properties, Publish, VERSIONS, Value, Version, property},
+    wire::{
+        Ack, Codes, ConnAck, Ended, Packet, Properties, Publish, VERSIONS, Value, Version, property, take,
+    },
 };
 
 /// A name that no other test, process or run uses: letters and digits only.

@@ -45,8 +45,13 @@ else
         (cd "$root" && cargo build --quiet --bin switchboard)
         SWITCHBOARD_BIN=${CARGO_TARGET_DIR:-$root/target}/debug/switchboard
     fi
-    port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-    (cd "$root" && exec "$SWITCHBOARD_BIN" serve --set "listener.tcp.bind=$host:$port") >"$work/broker.log" 2>&1 &
+    free='import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+    port=$(python3 -c "$free")
+    http=$(python3 -c "$free")
+    (
+        cd "$root"
+        exec "$SWITCHBOARD_BIN" serve --set "listener.tcp.bind=$host:$port" --set "http.bind=$host:$http"
+    ) >"$work/broker.log" 2>&1 &
     broker=$!
 fi
 if ! python3 - "$host" "$port" <<'PYTHON'
