@@ -75,7 +75,8 @@ impl Common {
             desk: routing.map(desk::Desk::new),
             sessions: AtomicUsize::new(0),
             retained: AtomicUsize::new(0),
-            place: ahash::RandomState::with_seed(seed as usize),
+            // Not `with_seed`, which mixes in what is random for each process: a simulated run must be repeatable.
+            place: ahash::RandomState::with_seeds(seed, !seed, seed.rotate_left(32), seed.swap_bytes()),
             settings,
         }
     }
