@@ -90,8 +90,9 @@ impl Core {
         self.accept_connect(key, session, connect, resumed.is_some(), assigned.as_deref());
         if resumed.is_some() {
             self.clients.counters.sessions_resumed += 1;
-            self.rejoin_groups(session);
+            // First, so that what the groups have waiting comes behind what has to be sent again.
             self.clients.resume(session);
+            self.rejoin_groups(session);
             self.replay(session);
         }
         Ok(())
