@@ -80,6 +80,11 @@ impl Aliases {
         self.assigned.insert(topic.into(), next);
         Some((next, false))
     }
+
+    /// Takes the newest alias back: the packet that was to tell the client of it is not sent.
+    pub fn withdraw(&mut self, topic: &str) {
+        self.assigned.remove(topic);
+    }
 }
 
 impl Connection {

@@ -175,6 +175,7 @@ impl Clients {
         }
         if client.link.max_packet != u32::MAX && outgoing.packet_len(&shape) > client.link.max_packet as usize
         {
+            withdraw_alias(&mut client.link, &shape, outgoing.message.topic);
             return self.counters.messages_dropped.bump(DropReason::TooLarge);
         }
         outgoing.write(&shape, &mut client.out, &mut self.pool);
@@ -214,6 +215,7 @@ impl Clients {
                     assign_alias(link, &mut shape, message.view().topic);
                 }
                 if link.max_packet != u32::MAX && outgoing.packet_len(&shape) > link.max_packet as usize {
+                    withdraw_alias(link, &shape, message.view().topic);
                     self.counters.messages_dropped.bump(DropReason::TooLarge);
                     self.settled.extend(via.map(|via| (via, message.weight() as u32)));
                     return self.close_outbox(session);
@@ -322,6 +324,7 @@ impl Clients {
                     .then_some(DropReason::TooLarge)
             };
             if let Some(reason) = reason {
+                withdraw_alias(&mut client.link, &shape, message.view().topic);
                 self.counters.messages_dropped.bump(reason);
                 self.settled.extend(via.map(|via| (via, message.weight() as u32)));
             } else {
@@ -399,6 +402,16 @@ fn assign_alias(link: &mut Connection, shape: &mut Shape<'_>, topic: &str) {
         && let Some(aliases) = link.rare.as_mut().and_then(|rare| rare.outgoing.as_mut())
     {
         shape.alias = aliases.assign(topic);
+    }
+}
+
+/// The packet is not sent, so the client does not learn of an alias that was new in it.
+#[cold]
+fn withdraw_alias(link: &mut Connection, shape: &Shape<'_>, topic: &str) {
+    if let Some((_, false)) = shape.alias
+        && let Some(aliases) = link.rare.as_mut().and_then(|rare| rare.outgoing.as_mut())
+    {
+        aliases.withdraw(topic);
     }
 }
 
