@@ -201,6 +201,14 @@ impl Outbox {
         Acknowledged::Finished
     }
 
+    /// Ends a delivery that cannot be sent again.
+    pub fn abandon(&mut self, id: PacketId) -> Option<Delivery> {
+        match self.finish(id)? {
+            Stage::Published(delivery) => Some(delivery),
+            _ => None,
+        }
+    }
+
     /// A new connection resumes the session: everything unacknowledged has to be sent again, in order
     /// [MQTT-4.4.0-1] [MQTT-4.6.0-1].
     pub fn resume(&mut self) {

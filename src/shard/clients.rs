@@ -284,10 +284,21 @@ impl Clients {
                     let scratch = std::mem::take(&mut self.scratch);
                     let mut outgoing = Outgoing::new(delivery.message.view(), self.now.mono, false, scratch);
                     outgoing.owned = Some(delivery.message.clone());
-                    outgoing.write(&shape, &mut client.out, &mut self.pool);
+                    // This connection may take less than the one it was sent on first [MQTT-3.1.2-25].
+                    let too_large = outgoing.packet_len(&shape) > client.link.max_packet as usize;
+                    if !too_large {
+                        outgoing.write(&shape, &mut client.out, &mut self.pool);
+                        count_sent(&mut self.counters, delivery.qos, delivery.message.payload().len());
+                        self.counters.messages_redelivered += 1;
+                    }
                     self.scratch = outgoing.scratch();
-                    count_sent(&mut self.counters, delivery.qos, delivery.message.payload().len());
-                    self.counters.messages_redelivered += 1;
+                    if too_large {
+                        self.counters.messages_dropped.bump(DropReason::TooLarge);
+                        if let Some(Delivery { via: Some(via), message, .. }) = outbox.abandon(id) {
+                            self.settled.push((via, message.weight() as u32));
+                        }
+                        continue;
+                    }
                 }
                 Stage::Released => {
                     put_ack(client.out.bytes(&mut self.pool), AckKind::PubRel.first_byte(), id);
