@@ -261,13 +261,14 @@ impl Outbox {
         taken
     }
 
-    /// Drops deliveries that wait and have expired [MQTT-3.3.2-5]; says how many.
-    pub fn drop_expired(&mut self, now: Millis) -> usize {
+    /// Drops deliveries that wait and have expired [MQTT-3.3.2-5]; says how many and shows each.
+    pub fn drop_expired(&mut self, now: Millis, mut dropped: impl FnMut(&Delivery)) -> usize {
         let before = self.waiting.len();
         let bytes = &mut self.waiting_bytes;
         self.waiting.retain(|delivery| {
             let keep = !delivery.message.expired(now);
             if !keep {
+                dropped(delivery);
                 *bytes -= delivery.message.weight();
             }
             keep
@@ -438,7 +439,7 @@ mod tests {
         for at in [5, NEVER, 7] {
             outbox.push(delivery(QoS::AtLeastOnce, at));
         }
-        assert_eq!(outbox.drop_expired(6), 1);
+        assert_eq!(outbox.drop_expired(6, |_| {}), 1);
         assert_eq!(outbox.waiting(), 2);
         assert_eq!(outbox.waiting_bytes(), 4);
     }

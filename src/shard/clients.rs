@@ -240,7 +240,10 @@ impl Clients {
                 || o.waiting_bytes() + delivery.message.weight() > terms.session.queue_bytes
         };
         if delivery.via.is_none() && full(outbox) {
-            let expired = outbox.drop_expired(self.now.mono);
+            let settled = &mut self.settled;
+            let expired = outbox.drop_expired(self.now.mono, |delivery| {
+                settled.extend(delivery.via.map(|via| (via, delivery.message.weight() as u32)));
+            });
             self.counters.messages_dropped.add(DropReason::Expired, expired as u64);
         }
         while delivery.via.is_none() && full(outbox) {
