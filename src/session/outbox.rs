@@ -21,6 +21,9 @@ pub enum Stage {
     Published(Delivery),
     /// PUBREL sent, waiting for PUBCOMP; the message itself is no longer needed [MQTT-4.3.3-4].
     Released,
+    /// PUBLISH sent, and the message given to another member of its shared group. Only the client's PUBACK frees the
+    /// id and the room in its Receive Maximum.
+    Withdrawn,
     /// Finished, but an older one before it is not.
     Done,
 }
@@ -163,10 +166,12 @@ impl Outbox {
     pub fn puback(&mut self, id: PacketId) -> Acknowledged {
         match self.stage_mut(id) {
             Some(Stage::Published(delivery)) if delivery.qos == QoS::AtLeastOnce => {}
+            Some(Stage::Withdrawn) => {}
             _ => return Acknowledged::Unknown,
         }
         match self.finish(id) {
             Some(Stage::Published(delivery)) => Acknowledged::Complete(delivery),
+            Some(Stage::Withdrawn) => Acknowledged::Finished,
             _ => Acknowledged::Unknown,
         }
     }
@@ -214,6 +219,12 @@ impl Outbox {
     pub fn resume(&mut self) {
         self.live = 0;
         self.resend = 0;
+        for stage in &mut self.in_flight {
+            if matches!(stage, Stage::Withdrawn) {
+                *stage = Stage::Done;
+            }
+        }
+        self.trim();
     }
 
     /// The next packet that has to be sent again, if there is room for it.
@@ -239,13 +250,19 @@ impl Outbox {
 
     /// Takes out what came through a shared group and may go to another member: all that waits, and QoS 1 in flight.
     /// What is in flight at QoS 2 stays: it must not reach a second client [MQTT-4.8.2-4] [MQTT-4.8.2-5].
-    pub fn take_shared(&mut self, group: impl Fn(&Delivery) -> bool) -> Vec<Delivery> {
+    ///
+    /// A client that is still `connected` will acknowledge what it has been sent.
+    pub fn take_shared(&mut self, connected: bool, group: impl Fn(&Delivery) -> bool) -> Vec<Delivery> {
         let mut taken = Vec::new();
         for (step, stage) in self.in_flight.iter_mut().enumerate() {
             if matches!(stage, Stage::Published(d) if d.qos == QoS::AtLeastOnce && group(d))
                 && let Stage::Published(delivery) = std::mem::replace(stage, Stage::Done)
             {
-                self.live -= u16::from(step < self.resend);
+                if connected && step < self.resend {
+                    *stage = Stage::Withdrawn;
+                } else {
+                    self.live -= u16::from(step < self.resend);
+                }
                 taken.push(delivery);
             }
         }
@@ -425,7 +442,7 @@ mod tests {
         }
         outbox.push(Delivery { via, ..delivery(QoS::ExactlyOnce, NEVER) });
         outbox.push(delivery(QoS::AtLeastOnce, NEVER));
-        let taken = outbox.take_shared(|d| d.via == via);
+        let taken = outbox.take_shared(false, |d| d.via == via);
         assert_eq!(taken.len(), 3);
         assert_eq!(outbox.in_flight(), 2);
         assert_eq!(outbox.waiting(), 1);

@@ -307,7 +307,7 @@ impl Clients {
                     put_ack(client.out.bytes(&mut self.pool), AckKind::PubRel.first_byte(), id);
                     self.counters.packets_sent.bump(Packet::PubRel);
                 }
-                Stage::Done => {}
+                Stage::Withdrawn | Stage::Done => {}
             }
             mark(&mut self.dirty, target.connection, client);
         }

@@ -11,7 +11,7 @@ use crate::protocol::{
     QoS, ReasonCode, ReasonProperties, RetainHandling, SubAck, Subscribe, SubscribeFilter, UnsubAck,
     Unsubscribe, Version,
 };
-use crate::session::Membership;
+use crate::session::{Membership, OFFLINE};
 use crate::topic::{Subscription, SubscriptionOptions, Target, parse_filter};
 
 impl Core {
@@ -174,8 +174,9 @@ impl Core {
         let (text, stay) = (membership.filter.clone(), membership.stay);
         let home = self.common.home(&text);
         let arrived = if home == id { u64::MAX } else { membership.arrived };
+        let connected = target.connection != OFFLINE;
         let returned = target.outbox.as_mut().map_or_else(Vec::new, |outbox| {
-            outbox.take_shared(|delivery| delivery.via.is_some_and(|via| via.stay == stay))
+            outbox.take_shared(connected, |delivery| delivery.via.is_some_and(|via| via.stay == stay))
         });
         self.clients.counters.shared_redispatched += returned.len() as u64;
         let returned = returned.into_iter().map(|delivery| delivery.message).collect();
