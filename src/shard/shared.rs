@@ -253,8 +253,8 @@ impl Group {
         Some(message)
     }
 
-    fn give_back(&mut self, message: Arc<Message>) {
-        self.returned.push_front(message);
+    fn first_waiting(&self) -> Option<&Arc<Message>> {
+        self.returned.front().or_else(|| self.backlog.front())
     }
 
     fn show(&self) {
@@ -478,11 +478,10 @@ impl Groups {
         if group.settling > 0 || group.present.is_empty() {
             return None;
         }
+        // Taken out only when there is a member with room: what a lost member returns meanwhile is older.
+        let first = group.first_waiting()?.clone();
+        let slot = group.choose(first.view().topic, self.caps, &mut dice)?;
         let message = group.take_waiting()?;
-        let Some(slot) = group.choose(message.view().topic, self.caps, &mut dice) else {
-            group.give_back(message);
-            return None;
-        };
         let counted = message.view().qos as u8 > 0
             && group.members.get(slot as usize).is_some_and(|m| m.options.qos() > 0);
         let assigned = group.assign(slot, message.weight(), counted, (home, key))?;
