@@ -59,7 +59,10 @@ impl Core {
                 self.page(*page);
                 self.replaying.push(session);
             }
-            Mail::Join(join) => self.member_joins(&join),
+            Mail::Join(join) => {
+                self.member_joins(&join);
+                self.common.interest.joined(&Arc::from(super::shared::split(&join.text).1), self.id);
+            }
             Mail::Gone(gone) => self.member_goes(*gone),
             Mail::Share(share) => self.shared(*share),
             Mail::Bounce(share) => {

@@ -138,6 +138,7 @@ impl Core {
         if home == self.id {
             self.member_joins(&join);
         } else {
+            self.common.interest.expect(&Arc::from(super::shared::split(&join.text).1), home);
             self.post(home, Mail::Join(Box::new(join)));
         }
     }
