@@ -167,6 +167,8 @@ pub struct Core {
     spare: Vec<Batch>,
     /// Mailboxes that were full when this turn began.
     full: Mask,
+    /// Shards that hold publishers back and have room again.
+    wake: Mask,
     held: Vec<u32>,
     replaying: Vec<u32>,
     looked_up: door::LookedUp,
@@ -193,6 +195,7 @@ impl Core {
             outgoing: common.mailboxes.iter().map(|_| Batch::default()).collect(),
             spare: Vec::new(),
             full: 0,
+            wake: 0,
             held: Vec::new(),
             replaying: Vec::new(),
             looked_up: door::LookedUp::default(),

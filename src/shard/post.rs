@@ -43,6 +43,17 @@ impl Core {
         }
     }
 
+    /// Works off what is there before bytes are looked at that may have been sent because of it: a subscription whose
+    /// SUBACK the client has seen, a retained message whose PUBACK it has seen.
+    #[inline]
+    pub(super) fn catch_up(&mut self) {
+        if self.common.mailboxes.get(usize::from(self.id)).is_some_and(super::mailbox::Mailbox::posted) {
+            let mut wake = 0;
+            self.open_mail(|sender| wake |= 1 << sender);
+            self.wake |= wake;
+        }
+    }
+
     fn mail(&mut self, mail: Mail) {
         match mail {
             Mail::Small(_) => {}
@@ -172,7 +183,7 @@ impl Core {
     }
 
     fn post_all(&mut self) -> super::interest::Mask {
-        let mut wake = 0;
+        let mut wake = std::mem::take(&mut self.wake);
         if self.outgoing.len() == 1 {
             return wake;
         }
