@@ -3,7 +3,7 @@
 use super::door::{granted, to_member};
 use super::mailbox::{Gone, Join, Mail, Share};
 use super::{Core, End, ShardId};
-use crate::message::SubscriptionIds;
+use crate::message::{ELSEWHERE, Message, MessageRef, SubscriptionIds};
 use crate::metrics::{CloseReason, DropReason};
 use crate::protocol::{QoS, ReasonCode};
 use crate::topic::{Subscription, SubscriptionOptions, Target};
@@ -58,7 +58,9 @@ impl Core {
         match mail {
             Mail::Small(_) => {}
             Mail::Large(message) => {
-                self.deliver(&message.view(), Some(message.clone()));
+                // `from` is a slab key of the shard that it comes from.
+                let view = MessageRef { from: ELSEWHERE, ..message.view() };
+                self.deliver(&view, Some(message.clone()));
             }
             Mail::Retain(message) => self.store_retained(message),
             Mail::Ask(question) => {
