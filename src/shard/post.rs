@@ -1,5 +1,7 @@
 //! Between shards: mail in, mail out, and the end of a turn.
 
+use std::sync::Arc;
+
 use super::door::{granted, to_member};
 use super::mailbox::{Gone, Join, Mail, Share};
 use super::{Core, End, ShardId};
@@ -80,9 +82,7 @@ impl Core {
             Mail::Share(share) => self.shared(*share),
             Mail::Bounce(share) => {
                 self.clients.counters.shared_redispatched += 1;
-                let lost = self.groups.bounced(share.via.group, share.message);
-                self.clients.counters.messages_dropped.add(DropReason::SharedNoMember, lost as u64);
-                self.drain_group(share.via.group);
+                self.came_back(share.via.group, share.message);
             }
             Mail::Settled(via, weight) => {
                 if self.groups.settled(via, weight) {
@@ -116,6 +116,17 @@ impl Core {
         let Some((group, lost)) = self.groups.gone(gone) else { return };
         self.clients.counters.messages_dropped.add(DropReason::SharedNoMember, lost as u64);
         if self.groups.get(group).is_none_or(|g| g.text != text) {
+            self.drop_interest(super::shared::split(&text).1, Target::group(group));
+        }
+        self.drain_group(group);
+    }
+
+    /// A delivery found its member gone. The last one of a group without members ends the group.
+    fn came_back(&mut self, group: u32, message: Arc<Message>) {
+        let Some(text) = self.groups.get(group).map(|g| g.text.clone()) else { return };
+        let lost = self.groups.bounced(group, message);
+        self.clients.counters.messages_dropped.add(DropReason::SharedNoMember, lost as u64);
+        if self.groups.get(group).is_none() {
             self.drop_interest(super::shared::split(&text).1, Target::group(group));
         }
         self.drain_group(group);
