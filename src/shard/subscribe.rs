@@ -222,9 +222,10 @@ impl Core {
         let Some(target) = self.clients.sessions.get_mut(session as usize) else { return false };
         let Some(at) = target.filters.iter().rposition(|known| **known == *filter) else { return false };
         target.filters.swap_remove(at);
-        if let Some(replay) = target.replay.as_mut() {
-            replay.filters.retain(|f| *f.filter != *filter);
+        if target.replay.is_some() {
+            self.cancel_replay(session, filter);
         }
+        let Some(target) = self.clients.sessions.get_mut(session as usize) else { return false };
         if let Some(at) =
             target.memberships.as_ref().and_then(|m| m.iter().position(|m| *m.filter == *filter))
         {
