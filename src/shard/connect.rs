@@ -74,6 +74,9 @@ impl Core {
             self.take_over(session);
         }
         let resumed = found.filter(|_| !connect.clean_start).and_then(|s| self.resumable(s));
+        if let Some(session) = resumed {
+            self.publish_due_will(session);
+        }
         let session = match (resumed, found) {
             (Some(session), _) => session,
             (None, found) => {
