@@ -121,6 +121,16 @@ mod tests {
     }
 
     #[test]
+    fn an_alias_that_was_not_sent_is_new_the_next_time() {
+        let mut aliases = Aliases::new(2);
+        assert_eq!(aliases.assign("a"), Some((1, false)));
+        assert_eq!(aliases.assign("b"), Some((2, false)));
+        aliases.withdraw("b");
+        assert_eq!(aliases.assign("c"), Some((2, false)));
+        assert_eq!(aliases.assign("a"), Some((1, true)));
+    }
+
+    #[test]
     fn a_connection_is_small() {
         assert!(size_of::<Connection>() <= 48, "{}", size_of::<Connection>());
     }

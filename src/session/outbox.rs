@@ -451,12 +451,39 @@ mod tests {
     }
 
     #[test]
+    fn what_a_connected_client_holds_counts_until_it_acknowledges() {
+        let mut outbox = Outbox::default();
+        let ids = [admitted(&mut outbox, QoS::AtLeastOnce), admitted(&mut outbox, QoS::AtLeastOnce)];
+        assert_eq!(outbox.take_shared(true, |_| true).len(), 2);
+        assert_eq!(outbox.in_flight(), 2);
+        assert!(!outbox.open(2), "the client has not acknowledged anything");
+        assert!(matches!(outbox.puback(ids[0]), Acknowledged::Finished));
+        assert!(outbox.open(2));
+        outbox.resume();
+        assert!(outbox.next_resend(2).is_none(), "it went to another member");
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn a_delivery_that_cannot_be_sent_again_frees_its_room() {
+        let mut outbox = Outbox::default();
+        admitted(&mut outbox, QoS::ExactlyOnce);
+        admitted(&mut outbox, QoS::AtLeastOnce);
+        outbox.resume();
+        let id = outbox.next_resend(1).map(|(id, _)| id).unwrap();
+        assert!(outbox.abandon(id).is_some());
+        assert_eq!(resent(&mut outbox, 1), [(2, false)]);
+    }
+
+    #[test]
     fn expired_deliveries_leave_the_queue() {
         let mut outbox = Outbox::default();
         for at in [5, NEVER, 7] {
             outbox.push(delivery(QoS::AtLeastOnce, at));
         }
-        assert_eq!(outbox.drop_expired(6, |_| {}), 1);
+        let mut shown = 0;
+        assert_eq!(outbox.drop_expired(6, |_| shown += 1), 1);
+        assert_eq!(shown, 1);
         assert_eq!(outbox.waiting(), 2);
         assert_eq!(outbox.waiting_bytes(), 4);
     }

@@ -488,3 +488,46 @@ impl Groups {
         Some((message, assigned))
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::message::{ELSEWHERE, MessageRef, NEVER};
+    use crate::protocol::QoS;
+
+    fn message(payload: &[u8]) -> Arc<Message> {
+        MessageRef {
+            topic: "q/1",
+            payload,
+            properties: b"",
+            expires_at: NEVER,
+            from: ELSEWHERE,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+        }
+        .to_message()
+    }
+
+    fn join(stay: u32) -> Join {
+        let options = SubscriptionOptions::new(1, false, false, 0);
+        Join { text: "$share/g/q/#".into(), shard: 0, session: stay, stay, options }
+    }
+
+    #[test]
+    fn what_a_lost_member_returns_goes_out_before_what_waited_behind_it() {
+        let caps = Caps { messages: 1, bytes: 1000 };
+        let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+        let mut groups = Groups::new(0, Arc::new(SharingSettings::default()), caps, hasher, 1);
+        let (key, _) = groups.join(&join(1));
+        assert!(matches!(groups.dispatch(key, "q/1", 4, 1), Chosen::Member(_)));
+        // The member is full: the second waits, and is still looked at whenever something settles.
+        assert!(matches!(groups.dispatch(key, "q/1", 4, 1), Chosen::Wait));
+        groups.wait(key, message(b"2")).unwrap();
+        assert!(groups.next(key).is_none());
+        let (text, returned) = ("$share/g/q/#".into(), vec![message(b"1")]);
+        groups.gone(Gone { text, shard: 0, session: 1, stay: 1, arrived: u64::MAX, returned, away: true });
+        groups.join(&join(2));
+        assert_eq!(groups.next(key).unwrap().0.payload(), b"1");
+    }
+}
