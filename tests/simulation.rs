@@ -13,8 +13,8 @@
 
 mod simulator;
 
-use simulator::oracle::Stats;
 use simulator::plan::Plan;
+use simulator::stats::Stats;
 
 /// Runs of the ordinary test.
 const SEEDS: u64 = 500;

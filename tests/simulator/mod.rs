@@ -4,14 +4,17 @@
 //! A failure is played again with its trace. `SIMULATION_SEED=n cargo test --test simulation` repeats one seed.
 
 pub mod client;
+pub mod hearing;
 pub mod oracle;
 pub mod plan;
+pub mod rest;
+pub mod stats;
 pub mod wire;
 pub mod world;
 
 use client::WITNESS;
-use oracle::Stats;
 use plan::Plan;
+use stats::Stats;
 use wire::Options;
 use world::World;
 

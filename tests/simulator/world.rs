@@ -161,11 +161,11 @@ impl World {
         }
     }
 
-    /// The last lines of the trace; those that name `about` first of all.
+    /// The last lines of the trace.
     pub fn story(&self, lines: usize) -> String {
         let trace = self.trace.iter().flatten();
         let skip = self.trace.as_ref().map_or(0, VecDeque::len).saturating_sub(lines);
-        trace.skip(skip).map(|line| format!("{line}\n")).collect()
+        trace.skip(skip).map(String::as_str).collect::<Vec<&str>>().join("\n")
     }
 
     /// Something is wrong.
@@ -401,14 +401,13 @@ impl World {
             if client.out.is_empty() {
                 break;
             }
-            let (offered, bytes): (usize, Vec<u8>) = match client.out.contiguous() {
-                Some(bytes) => (bytes.len(), bytes.to_vec()),
-                None => {
-                    let slices = client.out.slices();
-                    let bytes = slices.iter().map(|slice| &**slice).collect::<Vec<&[u8]>>().concat();
-                    (bytes.len(), bytes)
-                }
+            let bytes = if let Some(bytes) = client.out.contiguous() {
+                bytes.to_vec()
+            } else {
+                let slices = client.out.slices();
+                slices.iter().map(|slice| &**slice).collect::<Vec<&[u8]>>().concat()
             };
+            let offered = bytes.len();
             let mut taken = offered.min(room);
             if !self.calm && taken > 1 && self.rng.u32(..8) == 0 {
                 taken = self.rng.usize(1..taken);
