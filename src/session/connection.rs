@@ -80,6 +80,11 @@ impl Aliases {
         self.assigned.insert(topic.into(), next);
         Some((next, false))
     }
+
+    /// Takes the newest alias back: the packet that was to tell the client of it is not sent.
+    pub fn withdraw(&mut self, topic: &str) {
+        self.assigned.remove(topic);
+    }
 }
 
 impl Connection {
@@ -112,6 +117,16 @@ mod tests {
         assert_eq!(aliases.assign("a"), Some((1, false)));
         assert_eq!(aliases.assign("b"), Some((2, false)));
         assert_eq!(aliases.assign("c"), None);
+        assert_eq!(aliases.assign("a"), Some((1, true)));
+    }
+
+    #[test]
+    fn an_alias_that_was_not_sent_is_new_the_next_time() {
+        let mut aliases = Aliases::new(2);
+        assert_eq!(aliases.assign("a"), Some((1, false)));
+        assert_eq!(aliases.assign("b"), Some((2, false)));
+        aliases.withdraw("b");
+        assert_eq!(aliases.assign("c"), Some((2, false)));
         assert_eq!(aliases.assign("a"), Some((1, true)));
     }
 

@@ -115,8 +115,11 @@ pub struct Membership {
 pub struct Replay {
     /// Filters still to be walked, the front one under way.
     pub filters: std::collections::VecDeque<ReplayFilter>,
-    /// Topics that came live meanwhile: what a page says of them is old.
-    pub seen: hashbrown::HashSet<Arc<str>, ahash::RandomState>,
+    /// Topics that came live meanwhile, and in which round last: what a page says of them is old for the filters that
+    /// were there then, not for those that came later.
+    pub seen: hashbrown::HashMap<Arc<str>, u32, ahash::RandomState>,
+    /// Counts the filters.
+    pub round: u32,
     /// Told to the shards that are asked and given back by them: an answer to an older question is dropped.
     pub number: u32,
     /// Whether a page was asked for and has not come.
@@ -130,6 +133,8 @@ pub struct ReplayFilter {
     pub filter: Arc<str>,
     /// The subscription's options.
     pub options: crate::topic::SubscriptionOptions,
+    /// [`Replay::round`] when it came.
+    pub round: u32,
     /// The shard being asked.
     pub shard: u16,
     /// Where that shard goes on.

@@ -21,6 +21,9 @@ pub enum Stage {
     Published(Delivery),
     /// PUBREL sent, waiting for PUBCOMP; the message itself is no longer needed [MQTT-4.3.3-4].
     Released,
+    /// PUBLISH sent, and the message given to another member of its shared group. Only the client's PUBACK frees the
+    /// id and the room in its Receive Maximum.
+    Withdrawn,
     /// Finished, but an older one before it is not.
     Done,
 }
@@ -163,10 +166,12 @@ impl Outbox {
     pub fn puback(&mut self, id: PacketId) -> Acknowledged {
         match self.stage_mut(id) {
             Some(Stage::Published(delivery)) if delivery.qos == QoS::AtLeastOnce => {}
+            Some(Stage::Withdrawn) => {}
             _ => return Acknowledged::Unknown,
         }
         match self.finish(id) {
             Some(Stage::Published(delivery)) => Acknowledged::Complete(delivery),
+            Some(Stage::Withdrawn) => Acknowledged::Finished,
             _ => Acknowledged::Unknown,
         }
     }
@@ -201,11 +206,25 @@ impl Outbox {
         Acknowledged::Finished
     }
 
+    /// Ends a delivery that cannot be sent again.
+    pub fn abandon(&mut self, id: PacketId) -> Option<Delivery> {
+        match self.finish(id)? {
+            Stage::Published(delivery) => Some(delivery),
+            _ => None,
+        }
+    }
+
     /// A new connection resumes the session: everything unacknowledged has to be sent again, in order
     /// [MQTT-4.4.0-1] [MQTT-4.6.0-1].
     pub fn resume(&mut self) {
         self.live = 0;
         self.resend = 0;
+        for stage in &mut self.in_flight {
+            if matches!(stage, Stage::Withdrawn) {
+                *stage = Stage::Done;
+            }
+        }
+        self.trim();
     }
 
     /// The next packet that has to be sent again, if there is room for it.
@@ -231,13 +250,19 @@ impl Outbox {
 
     /// Takes out what came through a shared group and may go to another member: all that waits, and QoS 1 in flight.
     /// What is in flight at QoS 2 stays: it must not reach a second client [MQTT-4.8.2-4] [MQTT-4.8.2-5].
-    pub fn take_shared(&mut self, group: impl Fn(&Delivery) -> bool) -> Vec<Delivery> {
+    ///
+    /// A client that is still `connected` will acknowledge what it has been sent.
+    pub fn take_shared(&mut self, connected: bool, group: impl Fn(&Delivery) -> bool) -> Vec<Delivery> {
         let mut taken = Vec::new();
         for (step, stage) in self.in_flight.iter_mut().enumerate() {
             if matches!(stage, Stage::Published(d) if d.qos == QoS::AtLeastOnce && group(d))
                 && let Stage::Published(delivery) = std::mem::replace(stage, Stage::Done)
             {
-                self.live -= u16::from(step < self.resend);
+                if connected && step < self.resend {
+                    *stage = Stage::Withdrawn;
+                } else {
+                    self.live -= u16::from(step < self.resend);
+                }
                 taken.push(delivery);
             }
         }
@@ -253,13 +278,14 @@ impl Outbox {
         taken
     }
 
-    /// Drops deliveries that wait and have expired [MQTT-3.3.2-5]; says how many.
-    pub fn drop_expired(&mut self, now: Millis) -> usize {
+    /// Drops deliveries that wait and have expired [MQTT-3.3.2-5]; says how many and shows each.
+    pub fn drop_expired(&mut self, now: Millis, mut dropped: impl FnMut(&Delivery)) -> usize {
         let before = self.waiting.len();
         let bytes = &mut self.waiting_bytes;
         self.waiting.retain(|delivery| {
             let keep = !delivery.message.expired(now);
             if !keep {
+                dropped(delivery);
                 *bytes -= delivery.message.weight();
             }
             keep
@@ -416,7 +442,7 @@ mod tests {
         }
         outbox.push(Delivery { via, ..delivery(QoS::ExactlyOnce, NEVER) });
         outbox.push(delivery(QoS::AtLeastOnce, NEVER));
-        let taken = outbox.take_shared(|d| d.via == via);
+        let taken = outbox.take_shared(false, |d| d.via == via);
         assert_eq!(taken.len(), 3);
         assert_eq!(outbox.in_flight(), 2);
         assert_eq!(outbox.waiting(), 1);
@@ -425,12 +451,39 @@ mod tests {
     }
 
     #[test]
+    fn what_a_connected_client_holds_counts_until_it_acknowledges() {
+        let mut outbox = Outbox::default();
+        let ids = [admitted(&mut outbox, QoS::AtLeastOnce), admitted(&mut outbox, QoS::AtLeastOnce)];
+        assert_eq!(outbox.take_shared(true, |_| true).len(), 2);
+        assert_eq!(outbox.in_flight(), 2);
+        assert!(!outbox.open(2), "the client has not acknowledged anything");
+        assert!(matches!(outbox.puback(ids[0]), Acknowledged::Finished));
+        assert!(outbox.open(2));
+        outbox.resume();
+        assert!(outbox.next_resend(2).is_none(), "it went to another member");
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn a_delivery_that_cannot_be_sent_again_frees_its_room() {
+        let mut outbox = Outbox::default();
+        admitted(&mut outbox, QoS::ExactlyOnce);
+        admitted(&mut outbox, QoS::AtLeastOnce);
+        outbox.resume();
+        let id = outbox.next_resend(1).map(|(id, _)| id).unwrap();
+        assert!(outbox.abandon(id).is_some());
+        assert_eq!(resent(&mut outbox, 1), [(2, false)]);
+    }
+
+    #[test]
     fn expired_deliveries_leave_the_queue() {
         let mut outbox = Outbox::default();
         for at in [5, NEVER, 7] {
             outbox.push(delivery(QoS::AtLeastOnce, at));
         }
-        assert_eq!(outbox.drop_expired(6), 1);
+        let mut shown = 0;
+        assert_eq!(outbox.drop_expired(6, |_| shown += 1), 1);
+        assert_eq!(shown, 1);
         assert_eq!(outbox.waiting(), 2);
         assert_eq!(outbox.waiting_bytes(), 4);
     }

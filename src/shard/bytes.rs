@@ -36,6 +36,7 @@ impl From<Malformed> for End {
 impl Core {
     /// Takes what was read from a connection.
     pub fn receive(&mut self, key: u32, mut bytes: &[u8]) {
+        self.catch_up();
         let max_packet = self.common.settings.limits.max_packet;
         self.clients.counters.bytes_received += bytes.len() as u64;
         let Some(client) = self.clients.connections.get_mut(key as usize) else { return };
@@ -66,6 +67,7 @@ impl Core {
 
     /// Goes on with what was read before the connection was paused.
     pub fn resume(&mut self, key: u32) {
+        self.catch_up();
         let Some(client) = self.clients.connections.get_mut(key as usize) else { return };
         client.paused = false;
         if let Some(partial) = client.partial.take() {

@@ -19,7 +19,8 @@ impl Core {
     /// Counts the next few; once a tick.
     pub(super) fn take_census(&mut self) {
         let Self { census, clients, groups, .. } = self;
-        let until = census.next + STRIDE;
+        let all = clients.connections.capacity().max(clients.sessions.capacity());
+        let until = all.min(census.next + STRIDE);
         for key in census.next..until {
             if let Some(client) = clients.connections.get(key) {
                 census.counting.clients_connected += u64::from(client.link.phase == Phase::Open);
@@ -37,7 +38,7 @@ impl Core {
             }
         }
         census.next = until;
-        if until < clients.connections.capacity().max(clients.sessions.capacity()) {
+        if until < all {
             return;
         }
         for group in groups.iter() {

@@ -175,6 +175,7 @@ impl Clients {
         }
         if client.link.max_packet != u32::MAX && outgoing.packet_len(&shape) > client.link.max_packet as usize
         {
+            withdraw_alias(&mut client.link, &shape, outgoing.message.topic);
             return self.counters.messages_dropped.bump(DropReason::TooLarge);
         }
         outgoing.write(&shape, &mut client.out, &mut self.pool);
@@ -214,6 +215,7 @@ impl Clients {
                     assign_alias(link, &mut shape, message.view().topic);
                 }
                 if link.max_packet != u32::MAX && outgoing.packet_len(&shape) > link.max_packet as usize {
+                    withdraw_alias(link, &shape, message.view().topic);
                     self.counters.messages_dropped.bump(DropReason::TooLarge);
                     self.settled.extend(via.map(|via| (via, message.weight() as u32)));
                     return self.close_outbox(session);
@@ -238,7 +240,10 @@ impl Clients {
                 || o.waiting_bytes() + delivery.message.weight() > terms.session.queue_bytes
         };
         if delivery.via.is_none() && full(outbox) {
-            let expired = outbox.drop_expired(self.now.mono);
+            let settled = &mut self.settled;
+            let expired = outbox.drop_expired(self.now.mono, |delivery| {
+                settled.extend(delivery.via.map(|via| (via, delivery.message.weight() as u32)));
+            });
             self.counters.messages_dropped.add(DropReason::Expired, expired as u64);
         }
         while delivery.via.is_none() && full(outbox) {
@@ -282,16 +287,27 @@ impl Clients {
                     let scratch = std::mem::take(&mut self.scratch);
                     let mut outgoing = Outgoing::new(delivery.message.view(), self.now.mono, false, scratch);
                     outgoing.owned = Some(delivery.message.clone());
-                    outgoing.write(&shape, &mut client.out, &mut self.pool);
+                    // This connection may take less than the one it was sent on first [MQTT-3.1.2-25].
+                    let too_large = outgoing.packet_len(&shape) > client.link.max_packet as usize;
+                    if !too_large {
+                        outgoing.write(&shape, &mut client.out, &mut self.pool);
+                        count_sent(&mut self.counters, delivery.qos, delivery.message.payload().len());
+                        self.counters.messages_redelivered += 1;
+                    }
                     self.scratch = outgoing.scratch();
-                    count_sent(&mut self.counters, delivery.qos, delivery.message.payload().len());
-                    self.counters.messages_redelivered += 1;
+                    if too_large {
+                        self.counters.messages_dropped.bump(DropReason::TooLarge);
+                        if let Some(Delivery { via: Some(via), message, .. }) = outbox.abandon(id) {
+                            self.settled.push((via, message.weight() as u32));
+                        }
+                        continue;
+                    }
                 }
                 Stage::Released => {
                     put_ack(client.out.bytes(&mut self.pool), AckKind::PubRel.first_byte(), id);
                     self.counters.packets_sent.bump(Packet::PubRel);
                 }
-                Stage::Done => {}
+                Stage::Withdrawn | Stage::Done => {}
             }
             mark(&mut self.dirty, target.connection, client);
         }
@@ -322,6 +338,7 @@ impl Clients {
                     .then_some(DropReason::TooLarge)
             };
             if let Some(reason) = reason {
+                withdraw_alias(&mut client.link, &shape, message.view().topic);
                 self.counters.messages_dropped.bump(reason);
                 self.settled.extend(via.map(|via| (via, message.weight() as u32)));
             } else {
@@ -399,6 +416,16 @@ fn assign_alias(link: &mut Connection, shape: &mut Shape<'_>, topic: &str) {
         && let Some(aliases) = link.rare.as_mut().and_then(|rare| rare.outgoing.as_mut())
     {
         shape.alias = aliases.assign(topic);
+    }
+}
+
+/// The packet is not sent, so the client does not learn of an alias that was new in it.
+#[cold]
+fn withdraw_alias(link: &mut Connection, shape: &Shape<'_>, topic: &str) {
+    if let Some((_, false)) = shape.alias
+        && let Some(aliases) = link.rare.as_mut().and_then(|rare| rare.outgoing.as_mut())
+    {
+        aliases.withdraw(topic);
     }
 }
 

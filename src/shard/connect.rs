@@ -74,6 +74,9 @@ impl Core {
             self.take_over(session);
         }
         let resumed = found.filter(|_| !connect.clean_start).and_then(|s| self.resumable(s));
+        if let Some(session) = resumed {
+            self.publish_due_will(session);
+        }
         let session = match (resumed, found) {
             (Some(session), _) => session,
             (None, found) => {
@@ -90,8 +93,9 @@ impl Core {
         self.accept_connect(key, session, connect, resumed.is_some(), assigned.as_deref());
         if resumed.is_some() {
             self.clients.counters.sessions_resumed += 1;
-            self.rejoin_groups(session);
+            // First, so that what the groups have waiting comes behind what has to be sent again.
             self.clients.resume(session);
+            self.rejoin_groups(session);
             self.replay(session);
         }
         Ok(())

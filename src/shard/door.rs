@@ -185,7 +185,7 @@ impl Receivers<'_> {
     fn note_seen(&mut self, target: Target, topic: &str) {
         let session = self.clients.sessions.get_mut(target.key() as usize);
         if let Some(replay) = session.and_then(|s| s.replay.as_mut()) {
-            replay.seen.insert(Arc::from(topic));
+            replay.seen.insert(Arc::from(topic), replay.round);
         }
     }
 }

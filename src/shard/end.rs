@@ -97,15 +97,22 @@ impl Core {
         if session.expiry == 0 {
             return self.end_session(key);
         }
-        let due = session.will.as_mut().map(|will| {
+        if let Some(will) = &mut session.will {
             will.due = now + Millis::from(will.delay) * 1000;
-            will.due
-        });
-        if due.is_some_and(|due| due <= now) {
+        }
+        // First, so that a group does not choose the member that has just gone for the will.
+        self.leave_groups(key, true);
+        self.publish_due_will(key);
+        self.arm_session(key);
+    }
+
+    /// Publishes a will whose delay has passed. The client may be back before the tick that would have seen it.
+    pub(super) fn publish_due_will(&mut self, key: u32) {
+        let now = self.clients.now.mono;
+        let session = self.clients.sessions.get(key as usize);
+        if session.and_then(|s| s.will.as_ref()).is_some_and(|will| will.due <= now) {
             self.publish_will(key);
         }
-        self.leave_groups(key, true);
-        self.arm_session(key);
     }
 
     /// Publishes the will of a session and takes it away [MQTT-3.1.2-8] [MQTT-3.1.2-10].
@@ -126,8 +133,8 @@ impl Core {
 
     /// Ends a session: its will is due at the latest now [MQTT-3.1.3-9], its subscriptions and messages go.
     pub(super) fn end_session(&mut self, key: u32) {
-        self.publish_will(key);
         self.drop_subscriptions(key);
+        self.publish_will(key);
         let Some(session) = self.clients.remove(key) else { return };
         self.common.sessions.fetch_sub(1, Ordering::Relaxed);
         if let Some(outbox) = &session.outbox {

@@ -20,12 +20,18 @@ pub const MAX_SHARDS: usize = Mask::BITS as usize;
 /// Locks of the exact map. Few would stop a shard for the length of a rehash at millions of topics.
 const MAP_SHARDS: usize = 256;
 
+/// Locks of the map of members on their way, which is nearly always empty.
+const JOINING_SHARDS: usize = 4;
+
 /// Interest of all shards in exact topics and in wildcard filters.
 #[derive(Debug)]
 pub struct Interest {
     exact: DashMap<Arc<str>, Mask, ahash::RandomState>,
     wildcard: RwLock<WildcardTrie<Mask>>,
     wildcards: AtomicUsize,
+    /// Members on their way to a group on another shard, by the group's filter and shard.
+    joining: DashMap<(Arc<str>, u16), u32, ahash::RandomState>,
+    joiners: AtomicUsize,
     version: AtomicU64,
 }
 
@@ -35,6 +41,8 @@ impl Default for Interest {
             exact: DashMap::with_hasher_and_shard_amount(ahash::RandomState::new(), MAP_SHARDS),
             wildcard: RwLock::new(WildcardTrie::default()),
             wildcards: AtomicUsize::new(0),
+            joining: DashMap::with_hasher_and_shard_amount(ahash::RandomState::new(), JOINING_SHARDS),
+            joiners: AtomicUsize::new(0),
             version: AtomicU64::new(0),
         }
     }
@@ -58,12 +66,37 @@ impl Interest {
         self.version.fetch_add(1, Ordering::Release);
     }
 
+    /// A member is on its way to a group on `shard`. The interest is there at once, so that whoever has seen the
+    /// member's SUBACK finds it: what is published then comes to `shard` behind the member. Until [`Self::joined`] it
+    /// cannot be taken away.
+    pub fn expect(&self, filter: &Arc<str>, shard: u16) {
+        self.joiners.fetch_add(1, Ordering::AcqRel);
+        *self.joining.entry((filter.clone(), shard)).or_default() += 1;
+        self.add(filter, shard);
+    }
+
+    /// The member has arrived, and `shard` has entered the filter into its index.
+    pub fn joined(&self, filter: &Arc<str>, shard: u16) {
+        let key = (filter.clone(), shard);
+        if let Some(mut count) = self.joining.get_mut(&key) {
+            *count = count.saturating_sub(1);
+        }
+        self.joining.remove_if(&key, |_, count| *count == 0);
+        self.joiners.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    fn expected(&self, filter: &str, shard: u16) -> bool {
+        self.joiners.load(Ordering::Acquire) > 0 && self.joining.contains_key(&(Arc::from(filter), shard))
+    }
+
     /// `shard` lost its last subscriber of `filter`.
     pub fn remove(&self, filter: &str, shard: u16) {
         let bit: Mask = 1 << shard;
         if is_wildcard(filter) {
             let mut trie = self.wildcard.write();
-            let left = trie.get_mut(filter).map(|mask| {
+            // Asked under the lock that adding takes too.
+            let expected = self.expected(filter, shard);
+            let left = trie.get_mut(filter).filter(|_| !expected).map(|mask| {
                 *mask &= !bit;
                 *mask
             });
@@ -72,6 +105,9 @@ impl Interest {
             }
             self.wildcards.store(trie.len(), Ordering::Release);
         } else if let Some(mut mask) = self.exact.get_mut(filter) {
+            if self.expected(filter, shard) {
+                return;
+            }
             *mask &= !bit;
             drop(mask);
             self.exact.remove_if(filter, |_, mask| *mask == 0);
@@ -101,7 +137,7 @@ impl Interest {
 
     /// Whether no shard has any subscriber.
     pub fn is_empty(&self) -> bool {
-        self.len() == (0, 0)
+        self.len() == (0, 0) && self.joining.is_empty()
     }
 }
 
@@ -126,5 +162,20 @@ mod tests {
         interest.remove("a/+", 5);
         assert_eq!(interest.of("a/b"), 0);
         assert!(interest.is_empty());
+    }
+
+    #[test]
+    fn interest_in_a_member_on_its_way_outlives_the_last_one_that_leaves() {
+        for filter in ["q/1", "q/#"] {
+            let interest = Interest::default();
+            let filter: Arc<str> = filter.into();
+            interest.add(&filter, 1);
+            interest.expect(&filter, 1);
+            interest.remove(&filter, 1);
+            assert_eq!(interest.of("q/1"), 0b10, "{filter}");
+            interest.joined(&filter, 1);
+            interest.remove(&filter, 1);
+            assert!(interest.is_empty(), "{filter}");
+        }
     }
 }

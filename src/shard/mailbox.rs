@@ -1,8 +1,8 @@
 //! How shards talk: whatever one has for another leaves as one batch a turn.
 //!
 //! A receiving shard has one mailbox for all senders. Batches are taken in the order in which they were posted, and a
-//! shard posts before it writes to its sockets: so what a client learned from an acknowledgement is never overtaken by
-//! what it does next on another shard. Each sender may have [`FULL`] bytes waiting; past that it stops reading from
+//! shard posts before it writes to its sockets and opens its mail before it looks at what it has read from one: so what
+//! a client learned from an acknowledgement is never overtaken by what anybody does next on another shard. Each sender may have [`FULL`] bytes waiting; past that it stops reading from
 //! the publishers that cause them. Nothing is dropped here.
 
 use std::sync::Arc;
@@ -230,6 +230,8 @@ const KEEP_BATCH: usize = 256 * 1024;
 #[derive(Debug)]
 pub struct Mailbox {
     queue: Mutex<Vec<Batch>>,
+    /// Whether there is anything in it.
+    posted: AtomicBool,
     /// Bytes waiting, by sender.
     waiting: Box<[AtomicUsize]>,
     /// Senders that hold publishers back and want to know when there is room.
@@ -241,6 +243,7 @@ impl Mailbox {
     pub fn new(shards: usize) -> Self {
         Self {
             queue: Mutex::default(),
+            posted: AtomicBool::new(false),
             waiting: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
             held: (0..shards).map(|_| AtomicBool::new(false)).collect(),
         }
@@ -255,13 +258,22 @@ impl Mailbox {
         }
         let mut queue = self.queue.lock();
         queue.push(full);
+        self.posted.store(true, Ordering::Release);
         queue.len() == 1
     }
 
     /// Takes all that was posted.
     pub fn take(&self, into: &mut Vec<Batch>) {
         debug_assert!(into.is_empty(), "an opened batch is not taken twice");
-        std::mem::swap(&mut *self.queue.lock(), into);
+        let mut queue = self.queue.lock();
+        std::mem::swap(&mut *queue, into);
+        self.posted.store(false, Ordering::Release);
+    }
+
+    /// Whether anything waits. Exact for what was posted before something that the asker has already seen.
+    #[inline]
+    pub fn posted(&self) -> bool {
+        self.posted.load(Ordering::Acquire)
     }
 
     /// Notes that a batch was worked off. `Some(sender)`: that shard holds publishers back and is to be woken.

@@ -75,7 +75,8 @@ impl Common {
             desk: routing.map(desk::Desk::new),
             sessions: AtomicUsize::new(0),
             retained: AtomicUsize::new(0),
-            place: ahash::RandomState::with_seed(seed as usize),
+            // Not `with_seed`, which mixes in what is random for each process: a simulated run must be repeatable.
+            place: ahash::RandomState::with_seeds(seed, !seed, seed.rotate_left(32), seed.swap_bytes()),
             settings,
         }
     }
@@ -166,6 +167,8 @@ pub struct Core {
     spare: Vec<Batch>,
     /// Mailboxes that were full when this turn began.
     full: Mask,
+    /// Shards that hold publishers back and have room again.
+    wake: Mask,
     held: Vec<u32>,
     replaying: Vec<u32>,
     looked_up: door::LookedUp,
@@ -192,6 +195,7 @@ impl Core {
             outgoing: common.mailboxes.iter().map(|_| Batch::default()).collect(),
             spare: Vec::new(),
             full: 0,
+            wake: 0,
             held: Vec::new(),
             replaying: Vec::new(),
             looked_up: door::LookedUp::default(),

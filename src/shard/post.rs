@@ -1,9 +1,11 @@
 //! Between shards: mail in, mail out, and the end of a turn.
 
+use std::sync::Arc;
+
 use super::door::{granted, to_member};
 use super::mailbox::{Gone, Join, Mail, Share};
 use super::{Core, End, ShardId};
-use crate::message::SubscriptionIds;
+use crate::message::{ELSEWHERE, Message, MessageRef, SubscriptionIds};
 use crate::metrics::{CloseReason, DropReason};
 use crate::protocol::{QoS, ReasonCode};
 use crate::topic::{Subscription, SubscriptionOptions, Target};
@@ -43,11 +45,24 @@ impl Core {
         }
     }
 
+    /// Works off what is there before bytes are looked at that may have been sent because of it: a subscription whose
+    /// SUBACK the client has seen, a retained message whose PUBACK it has seen.
+    #[inline]
+    pub(super) fn catch_up(&mut self) {
+        if self.common.mailboxes.get(usize::from(self.id)).is_some_and(super::mailbox::Mailbox::posted) {
+            let mut wake = 0;
+            self.open_mail(|sender| wake |= 1 << sender);
+            self.wake |= wake;
+        }
+    }
+
     fn mail(&mut self, mail: Mail) {
         match mail {
             Mail::Small(_) => {}
             Mail::Large(message) => {
-                self.deliver(&message.view(), Some(message.clone()));
+                // `from` is a slab key of the shard that it comes from.
+                let view = MessageRef { from: ELSEWHERE, ..message.view() };
+                self.deliver(&view, Some(message.clone()));
             }
             Mail::Retain(message) => self.store_retained(message),
             Mail::Ask(question) => {
@@ -59,14 +74,15 @@ impl Core {
                 self.page(*page);
                 self.replaying.push(session);
             }
-            Mail::Join(join) => self.member_joins(&join),
+            Mail::Join(join) => {
+                self.member_joins(&join);
+                self.common.interest.joined(&Arc::from(super::shared::split(&join.text).1), self.id);
+            }
             Mail::Gone(gone) => self.member_goes(*gone),
             Mail::Share(share) => self.shared(*share),
             Mail::Bounce(share) => {
                 self.clients.counters.shared_redispatched += 1;
-                let lost = self.groups.bounced(share.via.group, share.message);
-                self.clients.counters.messages_dropped.add(DropReason::SharedNoMember, lost as u64);
-                self.drain_group(share.via.group);
+                self.came_back(share.via.group, share.message);
             }
             Mail::Settled(via, weight) => {
                 if self.groups.settled(via, weight) {
@@ -100,6 +116,17 @@ impl Core {
         let Some((group, lost)) = self.groups.gone(gone) else { return };
         self.clients.counters.messages_dropped.add(DropReason::SharedNoMember, lost as u64);
         if self.groups.get(group).is_none_or(|g| g.text != text) {
+            self.drop_interest(super::shared::split(&text).1, Target::group(group));
+        }
+        self.drain_group(group);
+    }
+
+    /// A delivery found its member gone. The last one of a group without members ends the group.
+    fn came_back(&mut self, group: u32, message: Arc<Message>) {
+        let Some(text) = self.groups.get(group).map(|g| g.text.clone()) else { return };
+        let lost = self.groups.bounced(group, message);
+        self.clients.counters.messages_dropped.add(DropReason::SharedNoMember, lost as u64);
+        if self.groups.get(group).is_none() {
             self.drop_interest(super::shared::split(&text).1, Target::group(group));
         }
         self.drain_group(group);
@@ -169,7 +196,7 @@ impl Core {
     }
 
     fn post_all(&mut self) -> super::interest::Mask {
-        let mut wake = 0;
+        let mut wake = std::mem::take(&mut self.wake);
         if self.outgoing.len() == 1 {
             return wake;
         }

@@ -42,15 +42,24 @@ impl Core {
         let shard = if exact { self.common.home(&filter) } else { 0 };
         let number = self.next_number();
         let Some(target) = self.clients.sessions.get_mut(session as usize) else { return };
-        let replay = target.replay.get_or_insert_with(|| Box::new(Replay { number, ..Replay::default() }));
+        target.replay.get_or_insert_with(|| Box::new(Replay { number, ..Replay::default() }));
         // A new SUBSCRIBE for a filter starts its replay again.
-        let restart = replay.filters.front().is_some_and(|f| f.filter == filter);
-        replay.filters.retain(|f| f.filter != filter);
-        if restart {
+        self.cancel_replay(session, &filter);
+        let Some(replay) = self.replay_of(session) else { return };
+        replay.round += 1;
+        let (round, page) = (replay.round, VecDeque::new());
+        replay.filters.push_back(ReplayFilter { filter, options, round, shard, after: None, page });
+    }
+
+    /// Ends the replay of one filter. A page of it that is on its way must not be taken for one of the next filter.
+    pub(super) fn cancel_replay(&mut self, session: u32, filter: &str) {
+        let number = self.next_number();
+        let Some(replay) = self.replay_of(session) else { return };
+        if replay.filters.front().is_some_and(|f| *f.filter == *filter) {
             replay.asked = false;
             replay.number = number;
         }
-        replay.filters.push_back(ReplayFilter { filter, options, shard, after: None, page: VecDeque::new() });
+        replay.filters.retain(|f| *f.filter != *filter);
     }
 
     /// Goes on with the replays whose turn it is.
@@ -113,7 +122,8 @@ impl Core {
                 if client.out.len() >= ROOM || (acknowledged && !open) {
                     return Next::Wait;
                 }
-                let old = message.expired(now) || replay.seen.contains(view.topic);
+                let old = message.expired(now)
+                    || replay.seen.get(view.topic).is_some_and(|round| *round >= filter.round);
                 let options = filter.options;
                 match filter.page.pop_front() {
                     Some(message) if !old => return Next::Show(message, options),

@@ -253,8 +253,8 @@ impl Group {
         Some(message)
     }
 
-    fn give_back(&mut self, message: Arc<Message>) {
-        self.returned.push_front(message);
+    fn first_waiting(&self) -> Option<&Arc<Message>> {
+        self.returned.front().or_else(|| self.backlog.front())
     }
 
     fn show(&self) {
@@ -478,14 +478,56 @@ impl Groups {
         if group.settling > 0 || group.present.is_empty() {
             return None;
         }
+        // Taken out only when there is a member with room: what a lost member returns meanwhile is older.
+        let first = group.first_waiting()?.clone();
+        let slot = group.choose(first.view().topic, self.caps, &mut dice)?;
         let message = group.take_waiting()?;
-        let Some(slot) = group.choose(message.view().topic, self.caps, &mut dice) else {
-            group.give_back(message);
-            return None;
-        };
         let counted = message.view().qos as u8 > 0
             && group.members.get(slot as usize).is_some_and(|m| m.options.qos() > 0);
         let assigned = group.assign(slot, message.weight(), counted, (home, key))?;
         Some((message, assigned))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::message::{ELSEWHERE, MessageRef, NEVER};
+    use crate::protocol::QoS;
+
+    fn message(payload: &[u8]) -> Arc<Message> {
+        MessageRef {
+            topic: "q/1",
+            payload,
+            properties: b"",
+            expires_at: NEVER,
+            from: ELSEWHERE,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+        }
+        .to_message()
+    }
+
+    fn join(stay: u32) -> Join {
+        let options = SubscriptionOptions::new(1, false, false, 0);
+        Join { text: "$share/g/q/#".into(), shard: 0, session: stay, stay, options }
+    }
+
+    #[test]
+    fn what_a_lost_member_returns_goes_out_before_what_waited_behind_it() {
+        let caps = Caps { messages: 1, bytes: 1000 };
+        let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+        let mut groups = Groups::new(0, Arc::new(SharingSettings::default()), caps, hasher, 1);
+        let (key, _) = groups.join(&join(1));
+        assert!(matches!(groups.dispatch(key, "q/1", 4, 1), Chosen::Member(_)));
+        // The member is full: the second waits, and is still looked at whenever something settles.
+        assert!(matches!(groups.dispatch(key, "q/1", 4, 1), Chosen::Wait));
+        groups.wait(key, message(b"2")).unwrap();
+        assert!(groups.next(key).is_none());
+        let (text, returned) = ("$share/g/q/#".into(), vec![message(b"1")]);
+        groups.gone(Gone { text, shard: 0, session: 1, stay: 1, arrived: u64::MAX, returned, away: true });
+        groups.join(&join(2));
+        assert_eq!(groups.next(key).unwrap().0.payload(), b"1");
     }
 }

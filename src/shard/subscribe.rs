@@ -11,7 +11,7 @@ use crate::protocol::{
     QoS, ReasonCode, ReasonProperties, RetainHandling, SubAck, Subscribe, SubscribeFilter, UnsubAck,
     Unsubscribe, Version,
 };
-use crate::session::Membership;
+use crate::session::{Membership, OFFLINE};
 use crate::topic::{Subscription, SubscriptionOptions, Target, parse_filter};
 
 impl Core {
@@ -138,6 +138,7 @@ impl Core {
         if home == self.id {
             self.member_joins(&join);
         } else {
+            self.common.interest.expect(&Arc::from(super::shared::split(&join.text).1), home);
             self.post(home, Mail::Join(Box::new(join)));
         }
     }
@@ -174,8 +175,9 @@ impl Core {
         let (text, stay) = (membership.filter.clone(), membership.stay);
         let home = self.common.home(&text);
         let arrived = if home == id { u64::MAX } else { membership.arrived };
+        let connected = target.connection != OFFLINE;
         let returned = target.outbox.as_mut().map_or_else(Vec::new, |outbox| {
-            outbox.take_shared(|delivery| delivery.via.is_some_and(|via| via.stay == stay))
+            outbox.take_shared(connected, |delivery| delivery.via.is_some_and(|via| via.stay == stay))
         });
         self.clients.counters.shared_redispatched += returned.len() as u64;
         let returned = returned.into_iter().map(|delivery| delivery.message).collect();
@@ -220,9 +222,10 @@ impl Core {
         let Some(target) = self.clients.sessions.get_mut(session as usize) else { return false };
         let Some(at) = target.filters.iter().rposition(|known| **known == *filter) else { return false };
         target.filters.swap_remove(at);
-        if let Some(replay) = target.replay.as_mut() {
-            replay.filters.retain(|f| *f.filter != *filter);
+        if target.replay.is_some() {
+            self.cancel_replay(session, filter);
         }
+        let Some(target) = self.clients.sessions.get_mut(session as usize) else { return false };
         if let Some(at) =
             target.memberships.as_ref().and_then(|m| m.iter().position(|m| *m.filter == *filter))
         {

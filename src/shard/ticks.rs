@@ -102,9 +102,7 @@ impl Core {
             self.end_session(timer.key);
             return;
         }
-        if session.will.as_ref().is_some_and(|will| will.due <= now) {
-            self.publish_will(timer.key);
-        }
+        self.publish_due_will(timer.key);
         self.arm_session(timer.key);
     }
 }

@@ -1,0 +1,189 @@
+//! What holds between shards whatever the order of their turns: each test plays one order that once went wrong in the
+//! simulator, with cores that are driven by hand.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+use std::sync::Arc;
+
+use switchboard::clock::Now;
+use switchboard::config::settings::Settings;
+use switchboard::metrics::CloseReason;
+use switchboard::protocol::{
+    Connect, ConnectProperties, PacketId, Publish, PublishProperties, QoS, Subscribe, SubscribeFilter,
+    SubscribeFilters, UserProperties, Version,
+};
+use switchboard::shard::{Common, Core};
+
+/// A connected client: its shard and its connection's key.
+#[derive(Clone, Copy)]
+struct Client(usize, u32);
+
+struct Shards {
+    cores: Vec<Core>,
+    common: Arc<Common>,
+}
+
+impl Shards {
+    fn new(shards: usize) -> Self {
+        let settings = Arc::new(Settings { shards, ..Settings::default() });
+        let common = Arc::new(Common::new(settings, None, 7));
+        let now = Now { mono: 1_000, unix: 1_000 };
+        let cores = (0..shards).map(|id| Core::new(id as u16, common.clone(), now, 7)).collect();
+        Self { cores, common }
+    }
+
+    /// The first text of a kind that lives on a shard.
+    fn on(&self, shard: usize, text: impl Fn(usize) -> String) -> String {
+        (0..10_000).map(text).find(|text| usize::from(self.common.home(text)) == shard).unwrap()
+    }
+
+    /// Runs bytes of a client, ends its shard's turn and says what it is sent. Nobody opens mail unless it must.
+    fn run(&mut self, client: Client, bytes: &[u8]) -> Vec<u8> {
+        self.cores[client.0].receive(client.1, bytes);
+        self.cores[client.0].end_turn();
+        self.heard(client)
+    }
+
+    fn heard(&mut self, Client(shard, key): Client) -> Vec<u8> {
+        let clients = &mut self.cores[shard].clients;
+        let Some(client) = clients.connections.get_mut(key as usize) else { return Vec::new() };
+        let bytes = client.out.slices().concat_bytes();
+        client.dirty = false;
+        client.out.advance(bytes.len(), &mut clients.pool);
+        clients.dirty.retain(|dirty| *dirty != key);
+        bytes
+    }
+
+    fn connect(&mut self, shard: usize, name: &str) -> Client {
+        let client_id = self.on(shard, |n| format!("{name}{n}"));
+        let mut bytes = Vec::new();
+        Connect {
+            version: Version::V5,
+            clean_start: true,
+            keep_alive: 0,
+            client_id: &client_id,
+            username: None,
+            password: None,
+            will: None,
+            properties: ConnectProperties::default(),
+        }
+        .encode(&mut bytes);
+        let client = Client(shard, self.cores[shard].accept(0));
+        assert_eq!(self.run(client, &bytes)[0], 0x20, "CONNACK");
+        client
+    }
+
+    fn open_mail(&mut self) {
+        for _ in 0..4 {
+            for core in &mut self.cores {
+                core.open_mail(|_| {});
+                core.end_turn();
+            }
+        }
+    }
+}
+
+/// All of the slices in one.
+trait ConcatBytes {
+    fn concat_bytes(&self) -> Vec<u8>;
+}
+
+impl ConcatBytes for smallvec::SmallVec<[std::io::IoSlice<'_>; 64]> {
+    fn concat_bytes(&self) -> Vec<u8> {
+        self.iter().flat_map(|slice| slice.iter().copied()).collect()
+    }
+}
+
+fn subscribe(filter: &str, no_local: bool) -> Vec<u8> {
+    let (mut block, mut bytes) = (Vec::new(), Vec::new());
+    SubscribeFilter { no_local, ..SubscribeFilter::new(filter, QoS::AtLeastOnce) }.put(&mut block);
+    Subscribe {
+        packet_id: PacketId::new(1).unwrap(),
+        subscription_id: None,
+        user: UserProperties::encoded(&[]).unwrap(),
+        filters: SubscribeFilters::encoded(&block).unwrap(),
+    }
+    .encode(Version::V5, &mut bytes);
+    bytes
+}
+
+fn publish(topic: &str, payload: &[u8], retain: bool) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    Publish {
+        dup: false,
+        qos: QoS::AtLeastOnce,
+        retain,
+        topic,
+        packet_id: PacketId::new(1),
+        properties: PublishProperties::EMPTY,
+        payload,
+    }
+    .encode(Version::V5, &mut bytes);
+    bytes
+}
+
+fn holds(bytes: &[u8], payload: &[u8]) -> bool {
+    bytes.windows(payload.len()).any(|window| window == payload)
+}
+
+/// A member on shard 0 subscribes to a group on shard 1; somebody who knows publishes on `publisher`'s shard.
+fn shared_after_suback(publisher: usize) {
+    let mut shards = Shards::new(3);
+    let group = shards.on(1, |n| format!("$share/g{n}/queue/#"));
+    let (member, other) = (shards.connect(0, "member"), shards.connect(publisher, "other"));
+    assert_eq!(shards.run(member, &subscribe(&group, false))[0], 0x90, "SUBACK");
+    let puback = shards.run(other, &publish("queue/1", b"after the suback", false));
+    assert_eq!(puback[..4], [0x40, 2, 0, 1], "somebody is subscribed");
+    shards.open_mail();
+    assert!(holds(&shards.heard(member), b"after the suback"));
+}
+
+#[test]
+fn a_member_counts_from_its_suback_for_a_third_shard() {
+    shared_after_suback(2);
+}
+
+#[test]
+fn a_member_counts_from_its_suback_for_the_shard_of_its_group() {
+    shared_after_suback(1);
+}
+
+#[test]
+fn a_retained_message_is_there_from_its_puback() {
+    let mut shards = Shards::new(2);
+    let topic = shards.on(1, |n| format!("status/{n}"));
+    let (publisher, subscriber) = (shards.connect(0, "publisher"), shards.connect(1, "subscriber"));
+    assert_eq!(shards.run(publisher, &publish(&topic, b"retained", true))[0], 0x40, "PUBACK");
+    let heard = shards.run(subscriber, &subscribe(&topic, false));
+    shards.open_mail();
+    assert!(holds(&[heard, shards.heard(subscriber)].concat(), b"retained"));
+}
+
+#[test]
+fn no_local_spares_nobody_else_with_the_same_key_on_another_shard() {
+    let mut shards = Shards::new(2);
+    // The first session of each shard: both have slab key 0.
+    let (publisher, subscriber) = (shards.connect(0, "publisher"), shards.connect(1, "subscriber"));
+    shards.run(subscriber, &subscribe("news/#", true));
+    for size in [20, 3_000, 10_000] {
+        let payload = vec![b'x'; size];
+        shards.run(publisher, &publish("news/1", &payload, false));
+        shards.open_mail();
+        assert!(holds(&shards.heard(subscriber), &payload), "{size} bytes");
+    }
+}
+
+#[test]
+fn a_group_that_ends_with_a_bounce_leaves_no_interest() {
+    let mut shards = Shards::new(2);
+    let group = shards.on(1, |n| format!("$share/g{n}/queue/#"));
+    let (member, other) = (shards.connect(0, "member"), shards.connect(1, "other"));
+    shards.run(member, &subscribe(&group, false));
+    shards.open_mail();
+    // The message is on its way to the member's shard when the member goes for good.
+    shards.run(other, &publish("queue/1", b"x", false));
+    shards.cores[0].hang_up(member.1, CloseReason::ClientGone);
+    shards.cores[0].forget(member.1);
+    shards.cores[0].end_turn();
+    shards.open_mail();
+    assert!(shards.common.interest.is_empty(), "{:?}", shards.common.interest);
+}
