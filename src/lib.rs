@@ -12,6 +12,7 @@ mod server;
 pub mod session;
 pub mod shard;
 pub mod sys;
+pub mod telemetry;
 pub mod topic;
 
 pub use server::{Server, StartError};

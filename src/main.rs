@@ -1,20 +1,253 @@
-//! The switchboard program.
-use std::sync::Arc;
+//! The switchboard program: arguments, signals, exit codes.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use sd_notify::NotifyState;
+use switchboard::config::exposure::{Exposure, exposures};
+use switchboard::config::{self, DEFAULT_FILE, Loaded, Problem};
+use switchboard::{Server, telemetry};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
+
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::expect_used, reason = "stopgap")]
-fn main() {
-    let args: Vec<String> = std::env::args().collect();
-    let mut s = switchboard::config::settings::Settings::default();
-    s.listeners[0].bind = args[1].parse().unwrap();
-    s.http = None;
-    s.shards = args[2].parse().unwrap();
-    let routing =
-        switchboard::desk::Routing::parse(&std::fs::read_to_string("conf/routing.toml").unwrap(), "r")
-            .unwrap();
-    let server = switchboard::Server::start(s, Some(Arc::new(routing))).unwrap();
-    eprintln!("{:?}", server.addresses());
-    loop {
-        std::thread::park();
+
+/// `EX_CONFIG` of sysexits.h; systemd/switchboard.service does not restart after it.
+const EXIT_CONFIG: u8 = 78;
+/// What systemd adds to the drain's deadline before it would kill the process.
+const DRAIN_MARGIN: Duration = Duration::from_secs(10);
+
+/// An MQTT 3.1.1 and 5 broker with a desk that brings customers' conversations to agent groups.
+#[derive(Parser)]
+#[command(name = "switchboard", version, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: ServeArguments,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the broker (what happens without a command too).
+    Serve(ServeArguments),
+    /// Show everything that is wrong with a configuration; exit code 78 if anything is.
+    CheckConfig(CheckArguments),
+}
+
+#[derive(Args)]
+struct ServeArguments {
+    /// The configuration; without it conf/switchboard.toml if that exists, otherwise the built-in defaults.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Lay one key over the configuration, e.g. listener.tcp.bind=127.0.0.1:1884. Repeatable.
+    #[arg(long, value_name = "PATH=VALUE")]
+    set: Vec<String>,
+    /// Short for --set log.level=LEVEL.
+    #[arg(long, value_name = "LEVEL")]
+    log: Option<String>,
+}
+
+#[derive(Args)]
+struct CheckArguments {
+    /// The configuration; without it conf/switchboard.toml if that exists, otherwise the built-in defaults.
+    file: Option<PathBuf>,
+    /// Lay one key over the configuration, as serve does. Repeatable.
+    #[arg(long, value_name = "PATH=VALUE")]
+    set: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match arguments.command {
+        Some(Command::CheckConfig(check)) => check_config(check),
+        Some(Command::Serve(serve)) => run(serve),
+        None => run(arguments.serve),
+    }
+}
+
+fn check_config(arguments: CheckArguments) -> ExitCode {
+    let file = arguments.file.or_else(config::default_file);
+    match config::load(file.as_deref(), &arguments.set) {
+        Ok(loaded) => {
+            say(&mut io::stdout(), [summary(file.as_deref(), &loaded)]);
+            ExitCode::SUCCESS
+        }
+        Err(problems) => refuse(&mut io::stdout(), &problems),
+    }
+}
+
+fn run(arguments: ServeArguments) -> ExitCode {
+    let file = arguments.config.or_else(config::default_file);
+    let mut set = arguments.set;
+    set.extend(arguments.log.map(|level| format!("log.level={level}")));
+    let loaded = match config::load(file.as_deref(), &set) {
+        Ok(loaded) => loaded,
+        Err(problems) => return refuse(&mut io::stderr(), &problems),
+    };
+    if let Err(error) = telemetry::start(&loaded.settings.log) {
+        say(&mut io::stderr(), [error]);
+        return ExitCode::FAILURE;
+    }
+    info!(version = env!("CARGO_PKG_VERSION"), shards = loaded.settings.shards, "switchboard");
+    if let Some(file) = &file {
+        info!(file = %file.display(), "configuration");
+    } else {
+        info!("no {DEFAULT_FILE} here: the built-in defaults hold");
+    }
+    serve(loaded)
+}
+
+/// From the first listener to the end of the drain.
+fn serve(loaded: Loaded) -> ExitCode {
+    // The signals are taken before the first client is: none can end the process without a drain.
+    let waiting = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let (runtime, mut signals) = match waiting.and_then(|runtime| {
+        let signals = Signals::take(&runtime)?;
+        Ok((runtime, signals))
+    }) {
+        Ok(ready) => ready,
+        Err(error) => {
+            error!(%error, "cannot wait for signals");
+            return ExitCode::FAILURE;
+        }
+    };
+    let settings = loaded.settings.clone();
+    let server = match Server::start(loaded.settings, loaded.routing) {
+        Ok(server) => server,
+        Err(error) => {
+            error!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let open = exposures(&settings, server.addresses(), server.http_address());
+    announce(&open);
+    notify(&[NotifyState::Ready, NotifyState::Status(&listing(&open))]);
+
+    runtime.block_on(async {
+        let first = signals.next().await;
+        info!(
+            signal = first.name(),
+            deadline_s = settings.drain.as_secs(),
+            "draining; once more ends at once"
+        );
+        let longest = settings.drain + DRAIN_MARGIN;
+        let longest_us = u32::try_from(longest.as_micros()).unwrap_or(u32::MAX);
+        notify(&[
+            NotifyState::Stopping,
+            NotifyState::Status("draining"),
+            NotifyState::ExtendTimeoutUsec(longest_us),
+        ]);
+        let (done, drained) = oneshot::channel();
+        std::thread::spawn(move || done.send(server.drain(settings.drain)));
+        tokio::select! {
+            biased;
+            second = signals.next() => {
+                warn!(signal = second.name(), "ending at once");
+                std::process::exit(second.exit_code());
+            }
+            whole = drained => match whole {
+                Ok(true) => info!("drained"),
+                Ok(false) => warn!("not everything was sent by the deadline"),
+                Err(_) => error!("the drain failed"),
+            },
+        }
+    });
+    ExitCode::SUCCESS
+}
+
+/// The signals that end the program.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+#[derive(Clone, Copy)]
+enum Ending {
+    Interrupt,
+    Terminate,
+}
+
+impl Signals {
+    fn take(runtime: &tokio::runtime::Runtime) -> io::Result<Self> {
+        let _inside = runtime.enter();
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) -> Ending {
+        tokio::select! {
+            biased;
+            _ = self.interrupt.recv() => Ending::Interrupt,
+            _ = self.terminate.recv() => Ending::Terminate,
+        }
+    }
+}
+
+impl Ending {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Interrupt => "SIGINT",
+            Self::Terminate => "SIGTERM",
+        }
+    }
+
+    /// 128 and the number of the signal, as a shell would say it.
+    fn exit_code(self) -> i32 {
+        match self {
+            Self::Interrupt => 130,
+            Self::Terminate => 143,
+        }
+    }
+}
+
+/// What is open to whom, one event each.
+fn announce(open: &[Exposure]) {
+    for exposure in open {
+        if exposure.doubtful {
+            warn!("{exposure}");
+        } else {
+            info!("{exposure}");
+        }
+    }
+}
+
+fn listing(open: &[Exposure]) -> String {
+    let doors: Vec<String> = open.iter().map(|e| format!("{} on {}", e.door, e.address)).collect();
+    doors.join(", ")
+}
+
+fn summary(file: Option<&Path>, loaded: &Loaded) -> String {
+    let file = file.map_or("the built-in defaults".to_owned(), |file| file.display().to_string());
+    let settings = &loaded.settings;
+    let routing = settings
+        .routing_file
+        .as_ref()
+        .map_or("no desk".to_owned(), |path| format!("desk by {}", path.display()));
+    let open = listing(&exposures(settings, &[], None));
+    format!("{file}: no problems; {} shards, {open}, {routing}", settings.shards)
+}
+
+fn refuse(out: &mut dyn Write, problems: &[Problem]) -> ExitCode {
+    say(out, problems);
+    ExitCode::from(EXIT_CONFIG)
+}
+
+/// One line each. Whoever does not listen any more need not be told.
+fn say<T: std::fmt::Display>(out: &mut dyn Write, lines: impl IntoIterator<Item = T>) {
+    for line in lines {
+        let _ = writeln!(out, "{line}");
+    }
+}
+
+/// Tells systemd, if it asked to be told.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        warn!(%error, "cannot tell systemd");
     }
 }

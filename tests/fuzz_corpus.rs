@@ -6,6 +6,8 @@ use std::path::Path;
 
 #[path = "fuzz/checks/decode.rs"]
 mod decode;
+#[path = "fuzz/checks/topic_filter.rs"]
+mod topic_filter;
 
 /// Gives every file of a corpus to `check`; a failure names the file.
 fn replay(target: &str, at_least: usize, check: impl Fn(&[u8]) + std::panic::RefUnwindSafe) {
@@ -24,4 +26,9 @@ fn replay(target: &str, at_least: usize, check: impl Fn(&[u8]) + std::panic::Ref
 #[test]
 fn decode_corpus() {
     replay("decode", 40, decode::decode_stream);
+}
+
+#[test]
+fn topic_filter_corpus() {
+    replay("topic_filter", 40, topic_filter::filter_and_name);
 }

@@ -1,7 +1,7 @@
 //! No input panics: mutated packets and plain noise through the decoder, in every version.
 //!
 //! 200,000 mutants a version in an ordinary run. `SWITCHBOARD_MUTATIONS` sets another number and `SWITCHBOARD_SEED`
-//! another sequence; ten million, as a release is tried with (about half a minute):
+//! another sequence; ten million, as a release is tried with (ten seconds):
 //!
 //! ```sh
 //! SWITCHBOARD_MUTATIONS=10000000 cargo test --release --test protocol_mutation -- --nocapture

@@ -150,9 +150,12 @@ pub(crate) struct Conn {
     /// Each subscribes to one exact topic, `cs/1/main/customer/{i}/down`
     #[arg(long)]
     pub(crate) subscribe: bool,
-    /// Keep-alive in seconds; each sends PINGREQ at three quarters of it
+    /// Keep-alive in seconds
     #[arg(long, default_value_t = 60)]
     pub(crate) keep_alive: u16,
+    /// Each sends PINGREQ at three quarters of the keep-alive; without this the run must end before that
+    #[arg(long)]
+    pub(crate) ping: bool,
     /// Seconds of quiet before memory is read
     #[arg(long, default_value_t = 2.0)]
     pub(crate) quiet: f64,
@@ -302,12 +305,12 @@ pub(crate) struct Compare {
     /// Only rows whose name contains one of these
     #[arg(long, value_delimiter = ',')]
     pub(crate) only: Vec<String>,
-    /// Measured seconds of each run
+    /// Measured seconds of each run, where the row does not say
     #[arg(long, default_value_t = 4.0)]
     pub(crate) seconds: f64,
-    /// First of the ports used, one a server
-    #[arg(long, default_value_t = 18_830)]
-    pub(crate) port: u16,
+    /// Port for all servers, of which only one runs at a time; a free one if not given
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
     /// Core of the servers
     #[arg(long, default_value_t = 0)]
     pub(crate) server_core: usize,

@@ -11,7 +11,7 @@ use crate::table::{Bar, Figure, ROWS, Row};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -78,12 +78,11 @@ pub(crate) fn run(options: &Compare) -> Result<ExitCode, Failure> {
             })
         })
         .collect();
-    let mut port = options.port;
     for round in 1..=options.runs {
         for cell in &mut cells {
             let Some(row) = rows.iter().find(|row| row.name == cell.row) else { continue };
             let Some(server) = servers.iter().find(|server| server.name == cell.server) else { continue };
-            match once(options, server, row, port) {
+            match once(options, server, row) {
                 Ok((report, failure)) => {
                     eprintln!(
                         "{round}/{} {:18} {:12} {}",
@@ -100,7 +99,6 @@ pub(crate) fn run(options: &Compare) -> Result<ExitCode, Failure> {
                     cell.failures.push(failure.to_string());
                 }
             }
-            port = if port - options.port < 999 { port + 1 } else { options.port };
         }
     }
     evaluate(&rows, &mut cells);
@@ -154,19 +152,17 @@ fn pinned(words: &[String], core: Option<usize>) -> Command {
 }
 
 /// One run against a fresh server: its report, and what was wrong with it.
-fn once(
-    options: &Compare,
-    server: &Server,
-    row: &Row,
-    port: u16,
-) -> Result<(Report, Option<String>), Failure> {
+fn once(options: &Compare, server: &Server, row: &Row) -> Result<(Report, Option<String>), Failure> {
     let core = |core| (!options.unpinned).then_some(core);
+    let port = options.port.map_or_else(free_port, Ok)?;
     let running = Running::start(server, core(options.server_core), port, options.server_output)?;
     let (pid, seconds) = (running.child.id().to_string(), options.seconds.to_string());
+    let seconds = if row.run.contains("--seconds") { vec![] } else { vec!["--seconds", &seconds] };
     let words: Vec<String> = [own_path()?.as_str()]
         .into_iter()
         .chain(row.run.split_whitespace())
-        .chain(["--addr", &running.address, "--pid", &pid, "--seconds", &seconds, "--json"])
+        .chain(["--addr", &running.address, "--pid", &pid, "--json"])
+        .chain(seconds)
         .map(str::to_owned)
         .collect();
     let output =
@@ -176,6 +172,13 @@ fn once(
         Ok(report) => Ok((report, (!output.status.success()).then_some(complaint))),
         Err(_) => Err(Failure::Broker(format!("could not be measured: {complaint}"))),
     }
+}
+
+/// A port that nobody listens on now.
+fn free_port() -> Result<u16, Failure> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    let address = listener.and_then(|listener| listener.local_addr());
+    address.map(|address| address.port()).map_err(Failure::io("looking for a free port"))
 }
 
 impl Running {
@@ -193,9 +196,7 @@ impl Running {
         let mut running = Self { child, address: format!("127.0.0.1:{port}") };
         let begin = Instant::now();
         while TcpStream::connect(&running.address).is_err() {
-            if let Ok(Some(status)) = running.child.try_wait() {
-                return Err(Failure::Broker(format!("{} ended at once: {status}", server.name)));
-            }
+            running.must_live(server)?;
             if begin.elapsed() > PATIENCE {
                 return Err(Failure::Broker(format!("{} does not listen on {port}", server.name)));
             }
@@ -203,7 +204,17 @@ impl Running {
         }
         // Let it finish what starting makes it do, before its time and memory count.
         sleep(Duration::from_millis(200));
+        // Somebody else may have answered on its port.
+        running.must_live(server)?;
         Ok(running)
+    }
+
+    fn must_live(&mut self, server: &Server) -> Result<(), Failure> {
+        match self.child.try_wait() {
+            Ok(None) => Ok(()),
+            Ok(Some(status)) => Err(Failure::Broker(format!("{} ended at once: {status}", server.name))),
+            Err(error) => Err(Failure::io(format!("looking after {}", server.name))(error)),
+        }
     }
 }
 

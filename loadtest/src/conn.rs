@@ -9,6 +9,10 @@ use crate::wire::Frame;
 use std::time::{Duration, Instant};
 
 const PINGREQ: [u8; 2] = [0xC0, 0];
+/// Connections that come and go before memory is first read.
+const WARMING: usize = 50;
+/// Time that opening all connections may take.
+const SETUP: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 struct Idle {
@@ -45,7 +49,21 @@ pub(crate) fn run(options: &Conn) -> Result<Report, Failure> {
             client.subscribed(filters, 0)
         })
         .collect();
+    let end = options.quiet()? + common.seconds()?;
+    let keep_alive = Duration::from_secs(u64::from(options.keep_alive));
+    if !options.ping && !keep_alive.is_zero() && end + SETUP > keep_alive {
+        let why = format!("--keep-alive {}: too short for this run without --ping", options.keep_alive);
+        return Err(Failure::Usage(why));
+    }
     let mut swarm = Swarm::new(common.target()?)?;
+    // What the first connections of all touch is not the price of each: code, tables, the allocator's own.
+    let first = (0..WARMING).map(|index| {
+        let filters = vec![format!("{}/warming/{index}", common.prefix)];
+        Client::new(format!("{}-conn-first-{index}", common.prefix)).subscribed(filters, 0)
+    });
+    establish(&mut swarm, common.dialect(), first.collect())?;
+    swarm.part();
+    std::thread::sleep(options.quiet()?.min(Duration::from_millis(500)));
     let rss_kb_start = meter.rss_kb()?;
     common.progress(|| format!("conn: opening {} connections", options.count));
     establish(&mut swarm, common.dialect(), clients)?;
@@ -57,7 +75,7 @@ pub(crate) fn run(options: &Conn) -> Result<Report, Failure> {
     rest(&mut swarm, &mut idle, options, common.seconds()?)?;
     let stretch = meter.since(mark)?;
     // The last answers.
-    rest(&mut swarm, &mut idle, &Conn { keep_alive: 0, ..options.clone() }, Duration::from_millis(50))?;
+    rest(&mut swarm, &mut idle, &Conn { ping: false, ..options.clone() }, Duration::from_millis(50))?;
 
     let connections = swarm.count();
     let mut report = Report {
@@ -83,7 +101,7 @@ pub(crate) fn run(options: &Conn) -> Result<Report, Failure> {
     Ok(report)
 }
 
-/// Lets time pass; connections send PINGREQ in turn, so often that each does so at three quarters of its keep-alive.
+/// Lets time pass; with `--ping` connections send PINGREQ in turn, each at three quarters of its keep-alive.
 fn rest(swarm: &mut Swarm, idle: &mut Idle, options: &Conn, length: Duration) -> Result<(), Failure> {
     let begin = Instant::now();
     let mut sent = 0u64;
@@ -93,7 +111,7 @@ fn rest(swarm: &mut Swarm, idle: &mut Idle, options: &Conn, length: Duration) ->
         if elapsed >= length {
             return Ok(());
         }
-        if !period.is_zero() {
+        if options.ping && !period.is_zero() {
             let due = (elapsed.as_nanos() * options.count as u128 / period.as_nanos()) as u64;
             while sent < due {
                 let link = LinkId((idle.pings % options.count as u64) as u32);

@@ -6,8 +6,9 @@
 use crate::arguments::Latency;
 use crate::failure::Failure;
 use crate::report::{Meter, Percentiles, Report};
+use crate::scenario::Scenario;
 use crate::swarm::Swarm;
-use crate::traffic::{Scenario, Shape, Traffic, settle};
+use crate::traffic::{Shape, Traffic, settle};
 use crate::wire::Stamp;
 use std::time::{Duration, Instant};
 

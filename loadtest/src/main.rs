@@ -16,6 +16,7 @@ mod packets;
 mod process;
 mod report;
 mod retained;
+mod scenario;
 mod swarm;
 mod table;
 mod traffic;
@@ -28,9 +29,10 @@ use arguments::{Arguments, Command};
 use clap::Parser;
 use failure::Failure;
 use report::Report;
+use scenario::Scenario;
 use std::io::Write;
 use std::process::ExitCode;
-use traffic::{Scenario, Shape};
+use traffic::Shape;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

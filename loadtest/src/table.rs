@@ -142,7 +142,8 @@ pub(crate) const ROWS: &[Row] = &[
     ),
     row("conn", "conn --count 10000", &[(BytesPerConnection, AtMost(400.0))]),
     row("conn-sub", "conn --count 10000 --subscribe", &[(BytesPerConnection, AtMost(900.0))]),
-    row("idle", "conn --count 15000 --keep-alive 60", &[(CpuPercent, AtMost(0.5))]),
+    row("idle", "conn --count 15000 --keep-alive 60 --seconds 20", &[(CpuPercent, AtMost(0.5))]),
+    row("idle-ping", "conn --count 15000 --keep-alive 60 --seconds 20 --ping", &[(CpuPercent, Bar::None)]),
     without_floor(row(
         "retained",
         "retained --topics 100000 --size 64",

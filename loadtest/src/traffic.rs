@@ -1,12 +1,11 @@
 //! The closed loop: publishers with a window each, receivers that count, and the four shapes of traffic.
 
-use crate::arguments::{Common, Flow};
+use crate::arguments::Common;
 use crate::failure::Failure;
-use crate::handshake::{Client, establish};
 use crate::histogram::Histogram;
 use crate::ledger::{Arrival, Ledger, Rising};
 use crate::packets::{Dialect, PublishShape, describe};
-use crate::report::{Meter, Report, Stretch};
+use crate::report::{Report, per_second};
 use crate::swarm::{LinkId, Swarm, Talk, Then};
 use crate::window::Window;
 use crate::wire::{self, Frame, Stamp, put_ack};
@@ -455,165 +454,6 @@ pub(crate) fn settle(swarm: &mut Swarm, traffic: &mut Traffic, stall: Duration) 
     Ok(())
 }
 
-/// A scenario of the closed loop, before its options are applied.
-#[derive(Debug, Clone)]
-pub(crate) struct Scenario {
-    pub(crate) name: &'static str,
-    pub(crate) shape: Shape,
-    pub(crate) publishers: usize,
-    pub(crate) receivers: usize,
-}
-
-impl Scenario {
-    fn topic(&self, flow: &Flow, index: usize) -> String {
-        format!("{}/{}/{index}", flow.common.prefix, self.name)
-    }
-
-    /// Each publisher's topics.
-    fn topics(&self, flow: &Flow) -> Vec<Vec<String>> {
-        let publishers = self.publishers;
-        let mut topics = vec![vec![]; publishers];
-        match self.shape {
-            // All publishers share all topics, so that each subscriber has few subscriptions.
-            Shape::All if self.name == "fanout" => {
-                let all: Vec<_> = (0..flow.topics.max(1)).map(|index| self.topic(flow, index)).collect();
-                topics.fill(all);
-            }
-            _ => {
-                for index in 0..flow.topics.max(publishers) {
-                    if let Some(own) = topics.get_mut(index % publishers) {
-                        own.push(self.topic(flow, index));
-                    }
-                }
-            }
-        }
-        topics
-    }
-
-    /// The filters of receiver `index`.
-    fn filters(&self, flow: &Flow, index: usize, topics: &[Vec<String>]) -> Vec<String> {
-        let wildcard = format!("{}/{}/+", flow.common.prefix, self.name);
-        match self.shape {
-            Shape::One => vec![format!("$share/g/{wildcard}")],
-            Shape::All if self.name == "fanin" => vec![wildcard],
-            Shape::All => topics.first().cloned().unwrap_or_default(),
-            Shape::Pairs | Shape::Nobody => topics.get(index).cloned().unwrap_or_default(),
-        }
-    }
-
-    /// Connects everybody; the swarm then is ready for traffic.
-    pub(crate) fn prepare(&self, flow: &Flow, timed: bool) -> Result<(Swarm, Traffic), Failure> {
-        let common = &flow.common;
-        self.check(flow)?;
-        let dialect = common.dialect();
-        let topics = self.topics(flow);
-        let run = run_number();
-        let name = |role: &str, index: usize| format!("{}-{}-{role}-{index}", common.prefix, self.name);
-        let receivers = (0..self.receivers)
-            .map(|index| {
-                let mut client =
-                    Client::new(name("r", index)).subscribed(self.filters(flow, index, &topics), flow.qos);
-                client.identity.alias_maximum = if flow.alias { 16 } else { 0 };
-                client
-            })
-            .collect();
-        let publishers = (0..self.publishers).map(|index| Client::new(name("p", index))).collect();
-        let mut swarm = Swarm::new(common.target()?)?;
-        common.progress(|| format!("{}: connecting", self.name));
-        establish(&mut swarm, dialect, receivers)?;
-        let admission = establish(&mut swarm, dialect, publishers)?;
-        if flow.alias && admission.alias_maximum == 0 {
-            return Err(Failure::Broker("takes no topic alias".to_owned()));
-        }
-        let mut window = flow.window;
-        if flow.qos > 0 && window > usize::from(admission.receive_maximum) {
-            window = usize::from(admission.receive_maximum);
-            common.progress(|| {
-                format!("{}: the broker's receive maximum makes the window {window}", self.name)
-            });
-        }
-        let mut traffic = Traffic::new(Plan {
-            dialect,
-            strict: common.strict,
-            run,
-            shape: self.shape,
-            publish: PublishShape {
-                qos: flow.qos,
-                retain: false,
-                user_properties: flow.user_properties,
-                alias: flow.alias,
-            },
-            size: flow.size,
-            window,
-            topics,
-            order: Order::Random,
-            limit: None,
-            timed,
-            receivers: self.receivers,
-            first_publisher: admission.first.0,
-        })?;
-        traffic.report = Report {
-            scenario: self.name.to_owned(),
-            version: dialect.name().to_owned(),
-            qos: flow.qos,
-            size: flow.size,
-            window: Some(window),
-            publishers: Some(self.publishers),
-            receivers: Some(self.receivers),
-            connections: Some(swarm.count()),
-            ..Report::default()
-        };
-        Ok((swarm, traffic))
-    }
-
-    fn check(&self, flow: &Flow) -> Result<(), Failure> {
-        let wrong = if self.publishers == 0 || self.receivers == 0 {
-            "at least one publisher and one receiver are needed"
-        } else if flow.alias && !flow.common.v5 {
-            "--alias needs --v5"
-        } else if flow.user_properties > 0 && !flow.common.v5 {
-            "--user-properties needs --v5"
-        } else if flow.alias && flow.topics > 0 {
-            "--alias goes with one topic for each publisher, not with --topics"
-        } else {
-            return Ok(());
-        };
-        Err(Failure::Usage(wrong.to_owned()))
-    }
-
-    /// The whole scenario.
-    pub(crate) fn run(&self, flow: &Flow) -> Result<Report, Failure> {
-        let common = &flow.common;
-        let meter = Meter::new(common.pid);
-        let rss = meter.rss_kb()?;
-        let (mut swarm, mut traffic) = self.prepare(flow, false)?;
-        let stall = common.stall()?;
-        common.progress(|| format!("{}: warming up", self.name));
-        drive(&mut swarm, &mut traffic, Some(Instant::now() + common.warmup()?), stall, |_| {})?;
-        let before = traffic.unique;
-        let mark = meter.mark()?;
-        let end = Instant::now() + common.seconds()?;
-        drive(&mut swarm, &mut traffic, Some(end), stall, progress(self.name, common))?;
-        let stretch = meter.since(mark)?;
-        let delivered = traffic.unique - before;
-        settle(&mut swarm, &mut traffic, stall)?;
-        finish(&mut swarm, traffic, &meter, (rss, stretch, delivered))
-    }
-}
-
-fn finish(
-    swarm: &mut Swarm,
-    mut traffic: Traffic,
-    meter: &Meter,
-    (rss, stretch, delivered): (Option<u64>, Stretch, u64),
-) -> Result<Report, Failure> {
-    traffic.report.rss_kb_start = rss;
-    traffic.report.rss_kb_end = meter.rss_kb()?;
-    traffic.report.enter(&stretch, delivered);
-    swarm.part();
-    Ok(traffic.report)
-}
-
 /// Says once a second how it goes.
 pub(crate) fn progress<'a>(name: &'a str, common: &'a Common) -> impl FnMut(&Traffic) + use<'a> {
     let mut last = (Instant::now(), None);
@@ -623,7 +463,7 @@ pub(crate) fn progress<'a>(name: &'a str, common: &'a Common) -> impl FnMut(&Tra
         let before = *last.1.get_or_insert(count);
         let elapsed = last.0.elapsed();
         if elapsed >= Duration::from_secs(1) {
-            let rate = crate::report::per_second(count - before, elapsed.as_secs_f64());
+            let rate = per_second(count - before, elapsed.as_secs_f64());
             common.progress(|| format!("{name}: {rate:.0} messages/s"));
             last = (Instant::now(), Some(count));
         }
@@ -634,4 +474,97 @@ pub(crate) fn progress<'a>(name: &'a str, common: &'a Common) -> impl FnMut(&Tra
 pub(crate) fn run_number() -> u32 {
     use std::hash::{BuildHasher, Hasher};
     std::collections::hash_map::RandomState::new().build_hasher().finish() as u32
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::wire::{Split, split};
+
+    const RUN: u32 = 7;
+
+    fn traffic(shape: Shape, receivers: usize, qos: u8) -> Traffic {
+        Traffic::new(Plan {
+            dialect: Dialect::V311,
+            strict: true,
+            run: RUN,
+            shape,
+            publish: PublishShape { qos, ..PublishShape::default() },
+            size: Stamp::SIZE,
+            window: 8,
+            topics: vec![vec!["t".to_owned()], vec!["u".to_owned()]],
+            order: Order::Random,
+            limit: None,
+            timed: false,
+            receivers,
+            first_publisher: receivers as u32,
+        })
+        .unwrap()
+    }
+
+    /// A message of publisher 0 arrives; what is answered.
+    fn arrive(traffic: &mut Traffic, receiver: u32, run: u32, sequence: u64, qos: u8) -> Vec<u8> {
+        let mut payload = vec![];
+        Stamp { run, publisher: 0, sequence }.put(&mut payload);
+        let shape = PublishShape { qos, ..PublishShape::default() };
+        let packet = Dialect::V311.publish("t", shape, payload).unwrap();
+        let Split::Frame(frame) = split(&packet) else { return vec![] };
+        let mut out = vec![];
+        traffic.frame(LinkId(receiver), &frame, &mut out);
+        out
+    }
+
+    fn found(traffic: &Traffic) -> (u64, u64, u64, u64) {
+        (traffic.unique, traffic.report.out_of_order, traffic.report.duplicates, traffic.report.faults)
+    }
+
+    #[test]
+    fn a_broker_that_swaps_or_repeats_is_found_out() {
+        let mut traffic = traffic(Shape::Pairs, 2, 0);
+        for sequence in [0, 2, 1, 1, 3] {
+            assert!(arrive(&mut traffic, 0, RUN, sequence, 0).is_empty());
+        }
+        assert_eq!(found(&traffic), (4, 1, 1, 0));
+    }
+
+    #[test]
+    fn so_is_one_that_delivers_to_the_wrong_receiver_or_what_was_not_sent() {
+        let mut traffic = traffic(Shape::Pairs, 2, 1);
+        assert_eq!(arrive(&mut traffic, 0, RUN, 0, 1), [0x40, 2, 0, 1]);
+        assert_eq!(found(&traffic), (1, 0, 0, 0));
+        arrive(&mut traffic, 1, RUN, 1, 1);
+        arrive(&mut traffic, 0, RUN + 1, 1, 1);
+        arrive(&mut traffic, 0, RUN, u64::MAX, 1);
+        assert_eq!(found(&traffic), (1, 0, 0, 3), "{:?}", traffic.report.fault_examples);
+        arrive(&mut traffic, 0, RUN, 1, 0);
+        assert_eq!(found(&traffic), (2, 0, 0, 4), "the wrong QoS");
+    }
+
+    #[test]
+    fn a_group_may_share_out_but_neither_swap_for_a_member_nor_repeat() {
+        let mut traffic = traffic(Shape::One, 2, 0);
+        for (member, sequence) in [(0, 0), (1, 2), (0, 1), (0, 3)] {
+            arrive(&mut traffic, member, RUN, sequence, 0);
+        }
+        assert_eq!(found(&traffic), (4, 0, 0, 0));
+        arrive(&mut traffic, 1, RUN, 3, 0);
+        assert_eq!(found(&traffic), (4, 0, 1, 0), "both members had it");
+        arrive(&mut traffic, 1, RUN, 5, 0);
+        arrive(&mut traffic, 1, RUN, 4, 0);
+        assert_eq!(found(&traffic), (6, 1, 1, 0), "one member saw 5 before 4");
+    }
+
+    #[test]
+    fn everybody_must_have_everything() {
+        let mut traffic = traffic(Shape::All, 3, 0);
+        let mut swarm = Swarm::new("127.0.0.1:1".parse().unwrap()).unwrap();
+        // Nobody is connected: sending fails, but the message counts as begun.
+        assert!(!traffic.send(0, &mut swarm));
+        arrive(&mut traffic, 0, RUN, 0, 0);
+        arrive(&mut traffic, 2, RUN, 0, 0);
+        assert!(traffic.owed() == 3 && traffic.unique == 2);
+        settle(&mut swarm, &mut traffic, Duration::ZERO).unwrap();
+        assert_eq!(traffic.report.lost, 1);
+    }
 }

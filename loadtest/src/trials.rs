@@ -94,9 +94,10 @@ fn churn() {
 #[test]
 fn conn() {
     let floor = Running::start();
-    let report = floor.measure("conn --count 300 --subscribe --quiet 0.05 --keep-alive 1");
+    let report = floor.measure("conn --count 300 --subscribe --quiet 0.05 --keep-alive 1 --ping");
     assert_eq!(report.connections, Some(300));
     assert!(report.bytes_per_conn.is_some());
+    floor.measure("conn --count 30 --v5 --quiet 0.05");
 }
 
 #[test]
@@ -128,6 +129,7 @@ fn what_the_floor_cannot_is_found_out() {
     assert!(measure("p2p --pairs 1 --alias").unwrap_err().to_string().contains("--v5"));
     assert!(measure("p2p --pairs 1 --size 8").unwrap_err().to_string().contains("at least 16"));
     assert!(measure("p2p --pairs 0").is_err());
+    assert!(measure("conn --count 1 --keep-alive 5").unwrap_err().to_string().contains("--ping"));
 }
 
 #[test]

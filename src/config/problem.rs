@@ -62,12 +62,28 @@ pub struct Position {
 pub struct Source<'a> {
     file: &'a str,
     text: &'a str,
+    /// From this byte on the text did not stand in the file but came as `--set` arguments.
+    arguments: usize,
 }
+
+/// What a problem with a `--set` argument has for a file.
+pub const ARGUMENT: &str = "--set";
 
 impl<'a> Source<'a> {
     /// `file` is only shown, never opened.
     pub fn new(file: &'a str, text: &'a str) -> Self {
-        Self { file, text }
+        Self { file, text, arguments: usize::MAX }
+    }
+
+    /// A text of which only the first `arguments` bytes stand in the file: what follows came as `--set`
+    /// arguments, and problems there have [`ARGUMENT`] for a file and no position.
+    pub fn with_arguments(file: &'a str, text: &'a str, arguments: usize) -> Self {
+        Self { file, text, arguments }
+    }
+
+    /// Whether `span` is of an argument and not of the file.
+    pub fn is_argument(&self, span: &Range<usize>) -> bool {
+        span.start >= self.arguments
     }
 
     /// The text, as given.
@@ -123,8 +139,11 @@ impl<'a> Source<'a> {
         wrong: impl Into<String>,
         right: impl Into<String>,
     ) -> Problem {
-        let Position { line, column } = self.position(span.start);
-        let file = self.file.to_owned();
+        let (file, Position { line, column }) = if self.is_argument(span) {
+            (ARGUMENT.to_owned(), Position { line: 0, column: 0 })
+        } else {
+            (self.file.to_owned(), self.position(span.start))
+        };
         Problem { file, line, column, key: key.into(), wrong: wrong.into(), right: right.into() }
     }
 
@@ -135,7 +154,19 @@ impl<'a> Source<'a> {
     /// check it; the fields of `T` must be optional or have defaults for that, or the table around a missing
     /// key is left out too. `None` with problems means that nothing could be read.
     pub fn read<T: DeserializeOwned>(&self) -> (Option<T>, Vec<Problem>) {
-        let (mut table, errors) = DeTable::parse_recoverable(self.text);
+        match self.table() {
+            Ok(table) => self.fit(table),
+            Err(problems) => (None, problems),
+        }
+    }
+
+    /// The file's part of the text as a table.
+    ///
+    /// # Errors
+    /// Every syntax error.
+    pub fn table(&self) -> Result<Spanned<DeTable<'a>>, Vec<Problem>> {
+        let text = self.text.get(..self.arguments).unwrap_or(self.text);
+        let (table, errors) = DeTable::parse_recoverable(text);
         let mut problems: Vec<Problem> = errors
             .iter()
             .map(|error| {
@@ -143,10 +174,13 @@ impl<'a> Source<'a> {
                 self.problem(&error.span().unwrap_or(0..0), "", wrong, right)
             })
             .collect();
-        if !problems.is_empty() {
-            problems.sort();
-            return (None, problems);
-        }
+        problems.sort();
+        if problems.is_empty() { Ok(table) } else { Err(problems) }
+    }
+
+    /// Like [`Self::read`], from a table whose spans are of this text.
+    pub fn fit<T: DeserializeOwned>(&self, mut table: Spanned<DeTable<'_>>) -> (Option<T>, Vec<Problem>) {
+        let mut problems = Vec::new();
         // Each turn takes one entry away, so there are at most as many turns as entries.
         loop {
             let error = match T::deserialize(toml::Deserializer::from(table.clone())) {
@@ -240,6 +274,7 @@ fn in_words(message: &str) -> (String, String) {
         "i64" | "i32" => "a whole number".to_owned(),
         "f64" => "a number".to_owned(),
         "a sequence" => "a list: [ … ]".to_owned(),
+        "a map" => "a table".to_owned(),
         other => format!("expected {other}"),
     };
     (wrong.to_owned(), right)

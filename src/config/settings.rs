@@ -215,7 +215,7 @@ impl Default for SharingSettings {
 /// The strategy of some groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupRule {
-    /// The ShareName of `$share/{ShareName}/{filter}`, or that filter, letter by letter.
+    /// The `ShareName` of `$share/{ShareName}/{filter}`, or that filter, letter by letter.
     pub filter_or_name: String,
     /// How these groups choose.
     pub strategy: Strategy,

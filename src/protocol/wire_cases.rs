@@ -6,7 +6,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use super::{Framed, Malformed, Packet, Version, decode, frame, put_varint};
+use super::{
+    Auth, AuthProperties, Connect, ConnectProperties, Framed, Malformed, Packet, PublishProperties, QoS,
+    ReasonCode, UserProperties, Version, Will, connect_version, decode, forwarded_properties, frame,
+    put_user_property, put_varint,
+};
 
 /// Turns the notation above into bytes.
 pub(super) fn wire(notation: &str) -> Vec<u8> {
@@ -510,4 +514,75 @@ fn auth() {
         ("5", "a property of DISCONNECT", "F0 | 00 <11 00000000>", 0x81, "2.2.2.2"),
         ("5", "bytes after the end", "F0 | 18 <15 'm'> 00", 0x81, "2.1.4"),
     ]);
+}
+
+/// Fields that no second codec can confirm: `mqttbytes` knows neither AUTH nor MQTT 3.1.
+#[test]
+fn fields_are_where_the_standard_puts_them() {
+    let mut block = Vec::new();
+    put_user_property(&mut block, "k", "v");
+    let user = UserProperties::encoded(&block).unwrap();
+    let auth = Auth {
+        reason: ReasonCode::RE_AUTHENTICATE,
+        properties: AuthProperties {
+            authentication_method: Some("SCRAM"),
+            authentication_data: Some(&[0x00, 0xFF]),
+            reason_string: Some("why"),
+            user,
+        },
+    };
+    let bytes = wire("F0 | 19 <15 'SCRAM' 16 0002 00FF 1F 'why' 26 'k' 'v'>");
+    assert_eq!(read(&bytes, Version::V5), Ok(Packet::Auth(auth)));
+    let mut written = Vec::new();
+    auth.encode(&mut written);
+    assert_eq!(written, bytes);
+
+    let connect = Connect {
+        version: Version::V31,
+        clean_start: true,
+        keep_alive: 60,
+        client_id: "id",
+        username: Some("user"),
+        password: Some(b"password"),
+        will: Some(Will {
+            qos: QoS::AtLeastOnce,
+            retain: true,
+            topic: "topic",
+            payload: b"payload",
+            delay_interval: 0,
+            properties: PublishProperties::EMPTY,
+        }),
+        properties: ConnectProperties::default(),
+    };
+    let bytes = wire("10 | 'MQIsdp' 03 EE 003C 'id' 'topic' 'payload' 'user' 'password'");
+    assert_eq!(read(&bytes, Version::V311), Ok(Packet::Connect(Box::new(connect))));
+    let mut written = Vec::new();
+    connect.encode(&mut written);
+    assert_eq!(written, bytes);
+}
+
+#[test]
+fn a_will_keeps_its_properties_for_forwarding() {
+    let bytes = wire(CONNECT_WITH_WILL);
+    let Ok(Packet::Connect(connect)) = read(&bytes, Version::V5) else { panic!("refused") };
+    let will = connect.will.unwrap();
+    assert_eq!(will.delay_interval, 30);
+    assert_eq!(will.properties.message_expiry, Some(60));
+    let mut forwarded = Vec::new();
+    forwarded_properties(will.properties.raw, &mut forwarded);
+    assert_eq!(forwarded, wire("01 01 03 'text' 08 'answers' 09 0002 00FF 26 'k' 'v'"));
+}
+
+#[test]
+fn the_version_of_a_refused_connect_can_be_told() {
+    for (notation, version) in [
+        ("'MQTT' 05 03", Some(Version::V5)),
+        ("'MQTT' 04", Some(Version::V311)),
+        ("'MQIsdp' 03 00 00", Some(Version::V31)),
+        ("'MQTT' 06", None),
+        ("'HTTP' 04", None),
+        ("'MQTT'", None),
+    ] {
+        assert_eq!(connect_version(&wire(notation)).ok(), version, "{notation}");
+    }
 }

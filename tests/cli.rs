@@ -1,0 +1,228 @@
+//! The program as an operator meets it: what it prints and how it ends.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+fn switchboard(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_switchboard")).current_dir(folder).args(arguments).output().unwrap()
+}
+
+fn stdout(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+fn stderr(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).unwrap()
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// An empty folder that goes away again.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("switchboard-cli-{}-{name}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        Self(folder)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn version_and_help() {
+    let version = switchboard(root(), &["--version"]);
+    assert_eq!(version.status.code(), Some(0));
+    assert_eq!(stdout(&version), format!("switchboard {}\n", env!("CARGO_PKG_VERSION")));
+
+    let help = switchboard(root(), &["--help"]);
+    assert_eq!(help.status.code(), Some(0));
+    for word in
+        ["serve", "check-config", "--config <FILE>", "--set <PATH=VALUE>", "--log <LEVEL>", "--version"]
+    {
+        assert!(stdout(&help).contains(word), "{word} is not in\n{}", stdout(&help));
+    }
+    let wrong = switchboard(root(), &["--wrong"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(stderr(&wrong).contains("--wrong"));
+}
+
+#[test]
+fn the_shipped_configuration_passes() {
+    for arguments in [&["check-config"][..], &["check-config", "conf/switchboard.toml", "--set", "shards=3"]]
+    {
+        let output = switchboard(root(), arguments);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert_eq!(stderr(&output), "");
+        let said = stdout(&output);
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.starts_with("conf/switchboard.toml: no problems; "), "{said}");
+        assert!(
+            said.ends_with(
+                " shards, listener tcp on 127.0.0.1:1883, http on 127.0.0.1:9883, desk by conf/routing.toml\n"
+            ),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn without_a_file_the_built_in_defaults_are_checked() {
+    let folder = Folder::new("defaults");
+    let output = switchboard(&folder.0, &["check-config"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(stdout(&output).starts_with("the built-in defaults: no problems; "), "{output:?}");
+    let missing = switchboard(&folder.0, &["check-config", "nowhere.toml"]);
+    assert_eq!(missing.status.code(), Some(78));
+    assert_eq!(stdout(&missing), "nowhere.toml  cannot be read: No such file or directory (os error 2)\n");
+}
+
+#[test]
+fn every_problem_is_shown_and_the_exit_code_is_78() {
+    let folder = Folder::new("problems");
+    let file =
+        "[session]\nreceive_maximum = 0\n\n[limits]\nmax_paket = \"1MiB\"\n[desk]\nrouting = \"r.toml\"\n";
+    fs::write(folder.0.join("s.toml"), file).unwrap();
+    fs::write(folder.0.join("r.toml"), "tenat = 1\n").unwrap();
+    let expected = "\
+--set  drain: 10 has no unit; a whole number with ms, s, m, h or d, 0s to 10m
+r.toml:1:1  tenant: missing; at least one [[tenant]]
+r.toml:1:1  tenat: unknown key; did you mean \"tenant\"?
+s.toml:2:19  session.receive_maximum: 0 is not allowed; 1 to 65535
+s.toml:5:1  limits.max_paket: unknown key; did you mean \"max_packet\"?
+";
+    let check = switchboard(&folder.0, &["check-config", "s.toml", "--set", "drain=10"]);
+    assert_eq!((check.status.code(), stdout(&check), stderr(&check)), (Some(78), expected, ""));
+    let serve = switchboard(&folder.0, &["serve", "--config", "s.toml", "--set", "drain=10"]);
+    assert_eq!((serve.status.code(), stdout(&serve), stderr(&serve)), (Some(78), "", expected));
+    let bare = switchboard(&folder.0, &["--config", "s.toml", "--set", "drain=10"]);
+    assert_eq!((bare.status.code(), stdout(&bare), stderr(&bare)), (Some(78), "", expected));
+}
+
+#[test]
+fn a_wrong_log_level_is_a_problem_like_any_other() {
+    let folder = Folder::new("level");
+    let output = switchboard(&folder.0, &["serve", "--log", "inof"]);
+    assert_eq!(output.status.code(), Some(78));
+    assert_eq!(stderr(&output), "--set  log.level: \"inof\" is no log level; did you mean \"info\"?\n");
+}
+
+/// A broker that runs, and what it tells systemd.
+struct Running {
+    child: Child,
+    systemd: UnixDatagram,
+    _folder: Folder,
+}
+
+impl Running {
+    fn start(name: &str, set: &[&str]) -> Self {
+        let folder = Folder::new(name);
+        let socket = folder.0.join("notify");
+        let systemd = UnixDatagram::bind(&socket).unwrap();
+        systemd.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_switchboard"))
+            .current_dir(&folder.0)
+            .arg("serve")
+            .args(["--set", "http.bind=127.0.0.1:0"])
+            .args(set.iter().flat_map(|&set| ["--set", set]))
+            .env("NOTIFY_SOCKET", &socket)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let running = Self { child, systemd, _folder: folder };
+        let ready = running.told();
+        assert!(ready.starts_with("READY=1\nSTATUS=listener tcp on "), "{ready}");
+        running
+    }
+
+    /// The next thing told to systemd.
+    fn told(&self) -> String {
+        let mut message = [0; 1024];
+        let length = self.systemd.recv(&mut message).unwrap();
+        String::from_utf8(message.get(..length).unwrap().to_vec()).unwrap()
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// How it ended, and its log.
+    fn end(self) -> (Option<i32>, String) {
+        let output = self.child.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    }
+}
+
+#[test]
+fn either_signal_drains_and_ends_with_0() {
+    for name in ["TERM", "INT"] {
+        let running = Running::start(name, &["listener.tcp.bind=127.0.0.1:0", "drain=2s"]);
+        running.signal(name);
+        assert_eq!(running.told(), "STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=12000000\n");
+        let (code, log) = running.end();
+        assert_eq!(code, Some(0), "{log}");
+        assert!(log.contains(" INFO no conf/switchboard.toml here: the built-in defaults hold\n"), "{log}");
+        assert!(
+            log.contains(&format!(" INFO draining; once more ends at once signal=\"SIG{name}\"")),
+            "{log}"
+        );
+        assert!(log.ends_with(" INFO drained\n"), "{log}");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let running = Running::start("twice", &["listener.tcp.bind=127.0.0.1:0"]);
+    // Both are there when it goes on.
+    for name in ["STOP", "INT", "TERM", "CONT"] {
+        running.signal(name);
+    }
+    let (code, log) = running.end();
+    assert_eq!(code, Some(143), "{log}");
+    assert!(log.ends_with(" WARN ending at once signal=\"SIGTERM\"\n"), "{log}");
+}
+
+#[test]
+fn the_log_says_what_is_open_to_whom() {
+    let set = ["listener.tcp.bind=0.0.0.0:0", "listener.tcp.allow_anonymous=true", "log.format=json"];
+    let running = Running::start("banner", &set);
+    running.signal("TERM");
+    let (code, log) = running.end();
+    assert_eq!(code, Some(0), "{log}");
+    let events: Vec<serde_json::Value> =
+        log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let said = |level: &str, start: &str, end: &str| {
+        events.iter().any(|event| {
+            let message = event.get("message").and_then(|m| m.as_str()).unwrap_or_default();
+            event.get("level").is_some_and(|l| l == level)
+                && message.starts_with(start)
+                && message.ends_with(end)
+        })
+    };
+    let anyone = ": MQTT, plain text; open to anyone who can reach this address, without a login";
+    assert!(said("WARN", "listener tcp on 0.0.0.0:", anyone), "{log}");
+    let here = ": metrics and health, plain text; open to anyone on this machine";
+    assert!(said("INFO", "http on 127.0.0.1:", here), "{log}");
+}
+
+#[test]
+fn an_address_in_use_ends_the_start_with_1() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let bind = format!("listener.tcp.bind={}", taken.local_addr().unwrap());
+    let folder = Folder::new("taken");
+    let output = switchboard(&folder.0, &["--set", &bind, "--set", "http.bind=127.0.0.1:0"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(stderr(&output).contains(&taken.local_addr().unwrap().to_string()), "{output:?}");
+}
