@@ -32,6 +32,7 @@
 mod broker;
 mod client;
 mod connect;
+mod own;
 mod packets;
 mod raw;
 mod second;
@@ -44,6 +45,7 @@ pub use {
     broker::{Broker, broker},
     client::Client,
     connect::{Connect, Will, will},
+    own::{Others, Own, own, resident_bytes},
     packets::{Message, Subscribe, disconnect, message, subscription, unsubscribe},
     raw::{Raw, hex},
     wire::{Ack, Codes, ConnAck, Ended, Packet, Properties, Publish, VERSIONS, Value, Version, property},
