@@ -37,6 +37,7 @@ pub fn own(routing: Option<&str>, change: impl FnOnce(&mut Settings)) -> Own {
     for listener in &mut settings.listeners {
         listener.bind = anywhere;
     }
+    settings.sys.interval = Duration::ZERO; // its messages would be counted, too
     change(&mut settings);
     let routing = routing.map(|text| Arc::new(Routing::parse(text, "test.toml").expect("rules")));
     let server = Server::start(settings, routing).expect("the broker starts");
@@ -97,6 +98,19 @@ impl Own {
         }
     }
 
+    /// Waits until a series has said the same for longer than it takes to be published, and returns that.
+    pub fn metric_at_rest(&self, name: &str, label: &str) -> u64 {
+        let mut last = self.metric(name, label);
+        loop {
+            thread::sleep(Duration::from_millis(1500));
+            let value = self.metric(name, label);
+            if value == last {
+                return value;
+            }
+            last = value;
+        }
+    }
+
     /// Others, who go on all the time; see [`Others::went_on`].
     pub fn others(&self) -> Others {
         let stop = Arc::new(AtomicBool::new(false));
@@ -124,7 +138,7 @@ impl Own {
             }
             worst
         });
-        Others { stop, thread }
+        Others { stop, thread: Some(thread) }
     }
 
     /// Ends the broker: in time, and without a thread that had panicked.
@@ -138,17 +152,28 @@ impl Own {
 /// Clients who do what clients usually do while something else happens.
 pub struct Others {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Duration>,
+    thread: Option<JoinHandle<Duration>>,
 }
 
 impl Others {
     /// The slowest of their round trips took no longer than this.
     #[track_caller]
-    pub fn went_on(self, within: Duration) {
-        self.stop.store(true, Ordering::Relaxed);
-        let worst = self.thread.join().unwrap_or_else(|_| panic!("other clients were not served"));
+    pub fn went_on(mut self, within: Duration) {
+        let worst = self.stop().unwrap_or_else(|| panic!("other clients were not served"));
         println!("slowest round trip of others: {worst:?}");
         assert!(worst <= within, "a round trip of others took {worst:?}");
+    }
+
+    fn stop(&mut self) -> Option<Duration> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take()?.join().ok()
+    }
+}
+
+impl Drop for Others {
+    /// A test that fails ends them before its broker goes.
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 
