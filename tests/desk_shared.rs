@@ -197,9 +197,9 @@ fn what_a_lost_agent_had_not_acknowledged_goes_to_another_in_order() {
         let mut second = agent(&desk, "second", SUPPORT);
         second.expect_quiet();
         if vanish {
-            first.vanish()
+            first.vanish();
         } else {
-            first.disconnect()
+            first.disconnect();
         }
         for n in 20..25 {
             customer.deliver(message(&up("7"), n.to_string()).qos(1));

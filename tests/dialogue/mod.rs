@@ -25,6 +25,8 @@
     clippy::doc_markdown,
     clippy::struct_field_names,
     clippy::should_implement_trait,
+    clippy::print_stdout,
+    clippy::cast_sign_loss,
     clippy::allow_attributes_without_reason,
     reason = "test support, of which each test program uses a part"
 )]
