@@ -75,7 +75,8 @@ impl Common {
             desk: routing.map(desk::Desk::new),
             sessions: AtomicUsize::new(0),
             retained: AtomicUsize::new(0),
-            place: ahash::RandomState::with_seed(seed as usize),
+            // `with_seed` would mix in what ahash draws anew in each process.
+            place: ahash::RandomState::with_seeds(seed, 0, 0, 0),
             settings,
         }
     }
