@@ -61,6 +61,8 @@ pub struct Driver {
     accept_again: bool,
     sockets: Vec<Option<TcpStream>>,
     buffer: Box<[u8]>,
+    /// A connection with more unsent bytes is not read. Messages alone never come to that: these are answers.
+    most_unsent: usize,
     again: Vec<u32>,
     writing: Vec<u32>,
     loops: SharedLoops,
@@ -97,8 +99,11 @@ impl Driver {
             poll.registry().register(listener, listener_token(number), Interest::READABLE)?;
         }
         let now = clock.mono();
+        let terms = &core.clients.terms;
+        let most_unsent = terms.session.outbuf_bytes + terms.limits.max_packet as usize;
         Ok(Self {
             id: core.id,
+            most_unsent,
             core,
             poll,
             events: Events::with_capacity(EVENTS),
@@ -361,7 +366,13 @@ impl Driver {
     /// Reads once. `more`: a socket whose end was announced, or that was full, says so only once.
     fn read(&mut self, key: u32, more: bool) {
         let Some(stream) = self.sockets.get_mut(key as usize).and_then(Option::as_mut) else { return };
-        if self.core.clients.connections.get(key as usize).is_none_or(|client| client.paused) {
+        let Some(client) = self.core.clients.connections.get_mut(key as usize) else { return };
+        if client.paused {
+            return;
+        }
+        if client.out.len() > self.most_unsent {
+            client.unread = true;
+            self.core.clients.counters.reads_paused += 1;
             return;
         }
         match stream.read(&mut self.buffer) {
@@ -437,6 +448,11 @@ impl Driver {
                 Err(_) => break true,
             }
         };
+        if client.unread && client.out.len() <= self.most_unsent {
+            client.unread = false;
+            // Events may have passed while it was not read.
+            self.again.push(key);
+        }
         let (closing, done) = (client.link.phase == Phase::Closing, client.out.is_empty());
         self.core.clients.counters.bytes_sent += sent;
         if failed {

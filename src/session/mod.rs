@@ -25,7 +25,8 @@ pub const EXPIRES_NEVER: u32 = u32::MAX;
 pub struct Session {
     /// Client Identifier.
     pub client_id: Arc<str>,
-    /// Topic Filters subscribed to, `$share` ones with their prefix. Options stand in the index.
+    /// Topic Filters subscribed to, in the order of their texts, `$share` ones with their prefix. Options stand in the
+    /// index.
     pub filters: Vec<Arc<str>>,
     /// When an offline session ends; [`NEVER`] while it is connected or if it never does.
     pub ends_at: Millis,
@@ -35,7 +36,7 @@ pub struct Session {
     pub received: Option<Box<Received>>,
     /// The will, while one is set [MQTT-3.1.2-7].
     pub will: Option<Box<WillState>>,
-    /// Memberships in shared groups.
+    /// Memberships in shared groups, in the order of their texts.
     pub memberships: Option<Box<Vec<Membership>>>,
     /// Retained messages still to be shown to new subscriptions.
     pub replay: Option<Box<Replay>>,

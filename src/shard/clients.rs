@@ -31,6 +31,8 @@ pub struct Client {
     pub blocked: bool,
     /// Not read, because what it feeds is full.
     pub paused: bool,
+    /// Not read, because it does not read the answers to what it sends.
+    pub unread: bool,
 }
 
 /// Everything of one shard that belongs to a client.

@@ -4,14 +4,13 @@
 //! messages.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use hashbrown::HashMap;
 
 use super::Core;
 use super::publish::Refused;
-use super::shared::Caps;
+use super::shared::{Caps, Waiting};
 use crate::desk::{
     CONTENT_TYPE, Context, DeskTopic, Group, Inbound, Outbound, Payload, Question, Routing, Tenant, envelope,
 };
@@ -30,8 +29,8 @@ pub struct Desk {
     routing: Arc<Routing>,
     /// Customers' context documents by their topic.
     contexts: DashMap<Box<str>, Arc<Context>, ahash::RandomState>,
-    /// Messages that wait in each group's backlog, by the text of its shared subscription.
-    backlogs: HashMap<Box<str>, Arc<AtomicUsize>, ahash::RandomState>,
+    /// What waits in each group's backlog, by the text of its shared subscription.
+    backlogs: HashMap<Box<str>, Arc<Waiting>, ahash::RandomState>,
 }
 
 impl Desk {
@@ -49,9 +48,12 @@ impl Desk {
 
     /// Whether a group's backlog takes no more: its messages are refused while they can be, at the publisher.
     fn full(&self, tenant: &Tenant, group: &Group) -> bool {
-        self.backlogs
-            .get(tenant.queue_filter(group).as_str())
-            .is_some_and(|waiting| waiting.load(Ordering::Acquire) >= group.backlog_messages as usize)
+        let bound = Caps {
+            messages: group.backlog_messages as usize,
+            bytes: usize::try_from(group.backlog_bytes).unwrap_or(usize::MAX),
+        };
+        let backlog = self.backlogs.get(tenant.queue_filter(group).as_str());
+        backlog.is_some_and(|waiting| waiting.reached(bound))
     }
 }
 
@@ -66,13 +68,9 @@ impl Core {
                 if common.home(&text) != self.id {
                     continue;
                 }
-                let backlog = Caps {
-                    messages: group.backlog_messages as usize,
-                    bytes: usize::try_from(group.backlog_bytes).unwrap_or(usize::MAX),
-                };
                 let waiting = desk.backlogs.get(&*text).cloned().unwrap_or_default();
                 let key_level = Some(usize::from(group.key_level));
-                let key = self.groups.open_desk(&text, group.strategy, key_level, backlog, waiting);
+                let key = self.groups.open_desk(&text, group.strategy, key_level, waiting);
                 self.subscribe_group(key);
             }
         }
@@ -87,6 +85,9 @@ impl Core {
         match *topic {
             DeskTopic::CustomerUp { tenant, customer } => Some(self.customer_writes(tenant, customer, m)),
             DeskTopic::CustomerContext { .. } if m.retain => self.keep_context(m).err().map(Err),
+            DeskTopic::QueueMessages { tenant, group, .. } => {
+                self.queue_has_room(tenant, group).err().map(Err)
+            }
             DeskTopic::ControlExplain { tenant } => Some(self.explain(tenant, m)),
             _ => None,
         }
@@ -150,6 +151,18 @@ impl Core {
         // Whoever watches the customer's own topic sees the message as it was published.
         self.pass(&MessageRef { retain: false, ..*m });
         Ok(true)
+    }
+
+    /// Somebody writes to a group's queue past the rules; its backlog bounds that as well.
+    fn queue_has_room(&self, tenant: &str, group: &str) -> Result<(), Refused> {
+        let Some(desk) = &self.common.desk else { return Ok(()) };
+        let Some(tenant) = desk.routing.tenant(tenant) else { return Ok(()) };
+        match tenant.groups().find(|known| *known.name == *group) {
+            Some(group) if desk.full(tenant, group) => {
+                Err(Refused::new(ReasonCode::QUOTA_EXCEEDED, PublishRefusal::QuotaExceeded))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The bits of a ULID: the time, then 80 random bits.

@@ -237,6 +237,7 @@ impl Core {
             dirty: false,
             blocked: false,
             paused: false,
+            unread: false,
         };
         let key = self.clients.connections.insert(client) as u32;
         let wait =

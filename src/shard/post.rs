@@ -200,10 +200,12 @@ impl Core {
         if self.outgoing.len() == 1 {
             return wake;
         }
-        self.full = 0;
+        let before = std::mem::take(&mut self.full);
         for (shard, mailbox) in self.common.mailboxes.iter().enumerate() {
             let Some(batch) = self.outgoing.get_mut(shard).filter(|b| !b.is_empty()) else {
-                if !self.held.is_empty() && mailbox.full(self.id) {
+                // A turn has several rounds, and a round that posts nothing empties no mailbox.
+                let was_full = before & (1 << shard) != 0;
+                if (was_full || !self.held.is_empty()) && mailbox.full(self.id) {
                     self.full |= 1 << shard;
                 }
                 continue;

@@ -72,10 +72,14 @@ impl Core {
             }
             return;
         }
-        let known = self.retained.index.get(topic).is_some();
-        let full = common.retained.load(Ordering::Relaxed) >= limits.max_messages
-            || self.retained.bytes + message.weight() > limits.max_bytes / common.mailboxes.len();
-        if full && !known {
+        let replaced = self.retained.index.get(topic).map(|known| known.weight());
+        let full = replaced.is_none() && common.retained.load(Ordering::Relaxed) >= limits.max_messages;
+        let bytes = self.retained.bytes - replaced.unwrap_or(0) + message.weight();
+        if full || bytes > limits.max_bytes / common.mailboxes.len() {
+            // What was retained before is out of date, and a server may discard it at any time [MQTT-3.3.1-5].
+            if self.retained.clear(topic).is_some() {
+                common.retained.fetch_sub(1, Ordering::Relaxed);
+            }
             return self.clients.counters.messages_dropped.bump(DropReason::RetainedFull);
         }
         let change = if self.retained.set(message).is_some() {

@@ -88,7 +88,22 @@ pub struct Group {
     /// Deliveries to lost members that will still bounce; nothing goes out before they have.
     settling: u64,
     /// A desk group: it stays when it has no members, and its length is shown to the shards that fill it.
-    desk: Option<Arc<AtomicUsize>>,
+    desk: Option<Arc<Waiting>>,
+}
+
+/// How much waits in a desk group's backlog, for the shards that fill it.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    messages: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Waiting {
+    /// Whether a bound of the backlog is reached.
+    pub fn reached(&self, bound: Caps) -> bool {
+        self.messages.load(Ordering::Acquire) >= bound.messages
+            || self.bytes.load(Ordering::Acquire) >= bound.bytes
+    }
 }
 
 /// A message with the member it goes to.
@@ -229,12 +244,14 @@ impl Group {
     }
 
     /// Puts a message behind the backlog. `Err`: there is no room, or nobody will ever come for it.
+    ///
+    /// A desk group takes all: its publishers are refused as soon as they see it full. What was on its way through
+    /// the mailboxes meanwhile is acknowledged already.
     fn wait(&mut self, message: Arc<Message>) -> Result<(), Lost> {
-        let kept = self.desk.is_some() || !self.members.is_empty();
-        if !kept
-            || self.backlog.len() >= self.backlog_max
-            || self.backlog_bytes + message.weight() > self.backlog_max_bytes
-        {
+        let room = !self.members.is_empty()
+            && self.backlog.len() < self.backlog_max
+            && self.backlog_bytes + message.weight() <= self.backlog_max_bytes;
+        if self.desk.is_none() && !room {
             return Err(1);
         }
         self.backlog_bytes += message.weight();
@@ -259,7 +276,8 @@ impl Group {
 
     fn show(&self) {
         if let Some(shown) = &self.desk {
-            shown.store(self.backlog.len(), Ordering::Release);
+            shown.messages.store(self.backlog.len(), Ordering::Release);
+            shown.bytes.store(self.backlog_bytes, Ordering::Release);
         }
     }
 
@@ -340,21 +358,18 @@ impl Groups {
         (key, true)
     }
 
-    /// A desk group: it keeps a backlog from now on, members or not. `shown` tells its length to all shards.
+    /// A desk group: it keeps a backlog from now on, members or not. `shown` tells its size to all shards.
     pub fn open_desk(
         &mut self,
         text: &Arc<str>,
         strategy: Strategy,
         key_level: Option<usize>,
-        backlog: Caps,
-        shown: Arc<AtomicUsize>,
+        shown: Arc<Waiting>,
     ) -> u32 {
         let (key, _) = self.open(text);
         if let Some(group) = self.groups.get_mut(key as usize) {
             group.strategy = strategy;
             group.key_level = key_level;
-            group.backlog_max = backlog.messages;
-            group.backlog_max_bytes = backlog.bytes;
             group.desk = Some(shown);
         }
         key

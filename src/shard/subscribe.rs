@@ -66,17 +66,20 @@ impl Core {
             self.join_group(session, wish.filter, options, full).map_err(|()| quota)?;
             return Ok(wish.qos);
         }
-        if full && !self.subscribed(session, wish.filter) {
+        let target = Target::session(session);
+        let added = self.index.subscribe(wish.filter, Subscription { target, options });
+        if full && added.replaced.is_none() {
+            // Only the index knows at once what the session has: looking through its filters would cost more the
+            // more it has.
+            self.index.unsubscribe(wish.filter, target);
             return Err(quota);
         }
-        let added =
-            self.index.subscribe(wish.filter, Subscription { target: Target::session(session), options });
         if added.first {
             self.common.interest.add(&added.filter, self.id);
         }
         let new = added.replaced.is_none();
         if new && let Some(target) = self.clients.sessions.get_mut(session as usize) {
-            push_exact(&mut target.filters, added.filter.clone());
+            insert_filter(&mut target.filters, added.filter.clone());
         }
         // [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
         let show = match wish.retain_handling {
@@ -90,13 +93,6 @@ impl Core {
         Ok(wish.qos)
     }
 
-    fn subscribed(&self, session: u32, filter: &str) -> bool {
-        self.clients
-            .sessions
-            .get(session as usize)
-            .is_some_and(|s| s.filters.iter().any(|known| **known == *filter))
-    }
-
     /// Enters a shared group, or changes the options of a stay in it.
     fn join_group(
         &mut self,
@@ -108,20 +104,25 @@ impl Core {
         let stay = self.next_stay();
         let Some(target) = self.clients.sessions.get_mut(session as usize) else { return Ok(()) };
         let memberships = target.memberships.get_or_insert_default();
-        let join = if let Some(known) = memberships.iter_mut().find(|m| *m.filter == *text) {
-            known.options = options;
-            Join { text: known.filter.clone(), shard: self.id, session, stay: known.stay, options }
-        } else {
-            if full {
+        let join = match place(memberships, text) {
+            Ok(at) => {
+                let Some(known) = memberships.get_mut(at) else { return Ok(()) };
+                known.options = options;
+                Join { text: known.filter.clone(), shard: self.id, session, stay: known.stay, options }
+            }
+            Err(_) if full => {
                 if memberships.is_empty() {
                     target.memberships = None;
                 }
                 return Err(());
             }
-            let text: Arc<str> = Arc::from(text);
-            memberships.push(Membership { filter: text.clone(), stay, arrived: 0, present: true, options });
-            push_exact(&mut target.filters, text.clone());
-            Join { text, shard: self.id, session, stay, options }
+            Err(at) => {
+                let text: Arc<str> = Arc::from(text);
+                let new = Membership { filter: text.clone(), stay, arrived: 0, present: true, options };
+                memberships.insert(at, new);
+                insert_filter(&mut target.filters, text.clone());
+                Join { text, shard: self.id, session, stay, options }
+            }
         };
         self.send_join(join);
         Ok(())
@@ -219,37 +220,39 @@ impl Core {
     }
 
     fn remove_subscription(&mut self, session: u32, filter: &str) -> bool {
-        let Some(target) = self.clients.sessions.get_mut(session as usize) else { return false };
-        let Some(at) = target.filters.iter().rposition(|known| **known == *filter) else { return false };
-        target.filters.swap_remove(at);
-        if target.replay.is_some() {
-            self.cancel_replay(session, filter);
-        }
-        let Some(target) = self.clients.sessions.get_mut(session as usize) else { return false };
-        if let Some(at) =
-            target.memberships.as_ref().and_then(|m| m.iter().position(|m| *m.filter == *filter))
-        {
+        let shared = self
+            .clients
+            .sessions
+            .get(session as usize)
+            .and_then(|s| s.memberships.as_ref())
+            .and_then(|memberships| place(memberships, filter).ok());
+        if let Some(at) = shared {
             // What was in flight through the group goes to another member, as if this one had left.
             self.leave_group(session, at, false);
-            if let Some(target) = self.clients.sessions.get_mut(session as usize)
-                && let Some(memberships) = target.memberships.as_mut()
-            {
-                memberships.remove(at);
-                if memberships.is_empty() {
-                    target.memberships = None;
-                }
+        } else if !self.drop_interest(filter, Target::session(session)) {
+            return false;
+        }
+        self.cancel_replay(session, filter);
+        let Some(target) = self.clients.sessions.get_mut(session as usize) else { return true };
+        if let Ok(at) = target.filters.binary_search_by(|known| (**known).cmp(filter)) {
+            target.filters.remove(at);
+        }
+        if let (Some(at), Some(memberships)) = (shared, target.memberships.as_mut()) {
+            memberships.remove(at);
+            if memberships.is_empty() {
+                target.memberships = None;
             }
-        } else {
-            self.drop_interest(filter, Target::session(session));
         }
         true
     }
 
-    /// Takes a subscription out of the index, and the shard's interest with the last one.
-    pub(super) fn drop_interest(&mut self, filter: &str, target: Target) {
-        if self.index.unsubscribe(filter, target).is_some_and(|removed| removed.last) {
+    /// Takes a subscription out of the index, and the shard's interest with the last one. `false`: it was not there.
+    pub(super) fn drop_interest(&mut self, filter: &str, target: Target) -> bool {
+        let Some(removed) = self.index.unsubscribe(filter, target) else { return false };
+        if removed.last {
             self.common.interest.remove(filter, self.id);
         }
+        true
     }
 
     /// Takes all of an ended session's subscriptions out.
@@ -269,10 +272,16 @@ impl Core {
     }
 }
 
-/// Sessions with one subscription are the rule: no room is kept for a second.
-fn push_exact(filters: &mut Vec<Arc<str>>, filter: Arc<str>) {
+/// Where a shared subscription stands, or would stand, among those of a session, which are in the order of their texts.
+fn place(memberships: &[Membership], text: &str) -> Result<usize, usize> {
+    memberships.binary_search_by(|known| (*known.filter).cmp(text))
+}
+
+/// Puts a new filter among a session's, in the order of their texts. One is the rule: no room is kept for a second.
+fn insert_filter(filters: &mut Vec<Arc<str>>, filter: Arc<str>) {
     if filters.is_empty() {
         filters.reserve_exact(1);
     }
-    filters.push(filter);
+    let at = filters.partition_point(|known| **known < *filter);
+    filters.insert(at, filter);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::broker::broker;
@@ -40,8 +40,13 @@ impl Client {
     /// Opens the network connection and sends nothing. `version` says how answers are read.
     #[track_caller]
     pub fn dial(version: Version) -> Self {
-        let stream =
-            TcpStream::connect_timeout(&broker().addr, PATIENCE).expect("the broker accepts connections");
+        Self::dial_at(broker().addr, version)
+    }
+
+    /// The same to another broker than the one that all tests share.
+    #[track_caller]
+    pub fn dial_at(addr: SocketAddr, version: Version) -> Self {
+        let stream = TcpStream::connect_timeout(&addr, PATIENCE).expect("the broker accepts connections");
         stream.set_nodelay(true).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         Self {
@@ -473,6 +478,23 @@ impl Client {
     #[track_caller]
     pub fn subscribe(&mut self, filter: &str, qos: u8) {
         self.subscribed(&packets::subscription(filter, qos));
+    }
+
+    /// Subscribes to one filter; messages that come before the SUBACK, as they may [3.8.4], are kept for the next step.
+    #[track_caller]
+    pub fn subscribe_to_what_waits(&mut self, filter: &str, qos: u8) {
+        let id = self.next_id();
+        self.send(&packets::subscription(filter, qos).encode(self.version, id));
+        let mut early = VecDeque::new();
+        loop {
+            match self.next() {
+                Packet::SubAck(answer) if answer.id == id && answer.codes == [qos] => break,
+                Packet::Publish(packet) => early.push_back(Packet::Publish(packet)),
+                other => self.fail(&format!("{other:?}, not SUBACK {id}")),
+            }
+        }
+        early.append(&mut self.held);
+        self.held = early;
     }
 
     /// Subscribes, granted as asked.

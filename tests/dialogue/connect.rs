@@ -1,5 +1,7 @@
 //! CONNECT and its will, written by `mqttbytes`; by hand what that cannot write (MQTT 3.1, a binary password).
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use mqttbytes::{v4, v5};
 
@@ -13,6 +15,7 @@ use super::wire::Version;
 pub struct Connect {
     pub version: Version,
     pub id: String,
+    at: Option<SocketAddr>,
     clean: bool,
     keep_alive: u16,
     will: Option<Will>,
@@ -33,7 +36,23 @@ impl Connect {
             authentication_method: None,
             authentication_data: None,
         };
-        Self { version, id: id.to_owned(), clean: true, keep_alive: 60, will: None, login: None, properties }
+        Self {
+            version,
+            id: id.to_owned(),
+            at: None,
+            clean: true,
+            keep_alive: 60,
+            will: None,
+            login: None,
+            properties,
+        }
+    }
+
+    /// To another broker than the one that all tests share.
+    #[must_use]
+    pub fn at(mut self, addr: SocketAddr) -> Self {
+        self.at = Some(addr);
+        self
     }
 
     /// Clean Start of MQTT 5, Clean Session of MQTT 3.
@@ -186,7 +205,10 @@ impl Connect {
     /// Connects and does not look at the answer.
     #[track_caller]
     pub fn start(self) -> Client {
-        let mut client = Client::dial(self.version);
+        let mut client = match self.at {
+            Some(addr) => Client::dial_at(addr, self.version),
+            None => Client::dial(self.version),
+        };
         client.id.clone_from(&self.id);
         client.maximum_packet = self.properties.max_packet_size.map_or(usize::MAX, |size| size as usize);
         client.send(&self.encode());

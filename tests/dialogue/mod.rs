@@ -25,6 +25,8 @@
     clippy::doc_markdown,
     clippy::struct_field_names,
     clippy::should_implement_trait,
+    clippy::print_stdout,
+    clippy::cast_sign_loss,
     clippy::allow_attributes_without_reason,
     reason = "test support, of which each test program uses a part"
 )]
@@ -32,6 +34,7 @@
 mod broker;
 mod client;
 mod connect;
+mod own;
 mod packets;
 mod raw;
 mod second;
@@ -44,6 +47,7 @@ pub use {
     broker::{Broker, broker},
     client::Client,
     connect::{Connect, Will, will},
+    own::{Others, Own, own, resident_bytes},
     packets::{Message, Subscribe, disconnect, message, subscription, unsubscribe},
     raw::{Raw, hex},
     wire::{
