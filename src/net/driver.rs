@@ -206,14 +206,14 @@ impl Driver {
         let longest = std::mem::take(&mut self.longest_turn);
         self.handles.ticked(Duration::from_millis(late), Duration::from_millis(longest));
         self.loops.pulse.beat(usize::from(self.id), now.mono);
-        if let Some(reach) = self.loops.reach.get(usize::from(self.id)) {
-            if now.mono >= self.next_report {
-                self.next_report = now.mono + 1000;
-                let mut gauges = self.core.gauges();
-                gauges.loop_drift_seconds = Duration::from_millis(late).as_secs_f64();
-                self.handles.publish(self.core.counters(), &gauges);
-                *reach.report.lock() = (self.core.counters().clone(), gauges);
-            }
+        if now.mono >= self.next_report
+            && let Some(reach) = self.loops.reach.get(usize::from(self.id))
+        {
+            self.next_report = now.mono + 1000;
+            let mut gauges = self.core.gauges();
+            gauges.loop_drift_seconds = Duration::from_millis(late).as_secs_f64();
+            self.handles.publish(self.core.counters(), &gauges);
+            *reach.report.lock() = (self.core.counters().clone(), gauges);
         }
     }
 
@@ -424,12 +424,11 @@ impl Driver {
             if client.out.is_empty() {
                 break false;
             }
-            let (offered, written) = match client.out.contiguous() {
-                Some(bytes) => (bytes.len(), stream.write(bytes)),
-                None => {
-                    let slices = client.out.slices();
-                    (slices.iter().map(|s| s.len()).sum(), stream.write_vectored(&slices))
-                }
+            let (offered, written) = if let Some(bytes) = client.out.contiguous() {
+                (bytes.len(), stream.write(bytes))
+            } else {
+                let slices = client.out.slices();
+                (slices.iter().map(|s| s.len()).sum(), stream.write_vectored(&slices))
             };
             match written {
                 Ok(n) => {
@@ -483,17 +482,18 @@ impl Driver {
             .get_mut(key as usize)
             .and_then(Option::as_mut)
             .map(|stream| stream.shutdown(std::net::Shutdown::Write));
-        if !matches!(shut, Some(Ok(()))) {
-            self.gone(key, CloseReason::ClientGone);
-        } else {
+        if matches!(shut, Some(Ok(()))) {
             self.again.push(key);
+        } else {
+            self.gone(key, CloseReason::ClientGone);
         }
     }
 
     /// Lets go of a socket and its connection.
     fn gone(&mut self, key: u32, reason: CloseReason) {
         self.core.hang_up(key, reason);
-        self.take_socket(key);
+        // Closing takes it off the poll, too.
+        drop(self.sockets.get_mut(key as usize).and_then(Option::take));
         if let Some(client) = self.core.clients.connections.get(key as usize)
             && let Some(open) = self.loops.open.get(usize::from(client.link.listener))
         {
@@ -502,17 +502,12 @@ impl Driver {
         self.core.forget(key);
     }
 
-    fn take_socket(&mut self, key: u32) -> Option<TcpStream> {
-        let mut stream = self.sockets.get_mut(key as usize)?.take()?;
-        // Closing would do it too; a socket that is handed over stays open.
-        if let Err(error) = self.poll.registry().deregister(&mut stream) {
-            tracing::debug!(%error, "a closed socket was not watched");
-        }
-        Some(stream)
-    }
-
     fn hand_over(&mut self, moving: crate::shard::HandOver) {
-        let Some(stream) = self.take_socket(moving.connection) else { return };
+        let socket = self.sockets.get_mut(moving.connection as usize);
+        let Some(mut stream) = socket.and_then(Option::take) else { return };
+        if let Err(error) = self.poll.registry().deregister(&mut stream) {
+            tracing::error!(%error, "a connection on its way to another shard was not watched");
+        }
         self.core.forget(moving.connection);
         if let Some(reach) = self.loops.reach.get(usize::from(moving.shard)) {
             reach.sockets.lock().push(Moving { stream, bytes: moving.bytes, listener: moving.listener });

@@ -143,10 +143,10 @@ impl Core {
             Packet::PubRec(ack) => self.pubrec(key, session, ack.packet_id, ack.reason),
             Packet::PubRel(ack) => self.pubrel(key, session, ack.packet_id),
             Packet::PubComp(ack) => self.pubcomp(session, ack.packet_id),
-            Packet::Subscribe(subscribe) => self.subscribe(key, session, &subscribe)?,
+            Packet::Subscribe(subscribe) => self.subscribe(key, session, &subscribe),
             Packet::Unsubscribe(unsubscribe) => self.unsubscribe(key, session, &unsubscribe),
             Packet::PingReq => {
-                self.clients.send(key, PacketLabel::PingResp, |out| out.extend_from_slice(&[0xD0, 0]))
+                self.clients.send(key, PacketLabel::PingResp, |out| out.extend_from_slice(&[0xD0, 0]));
             }
             Packet::Disconnect(disconnect) => return Err(self.disconnect(key, session, &disconnect).into()),
             Packet::Auth(_) => {

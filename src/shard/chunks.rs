@@ -16,14 +16,14 @@ enum Entry<T> {
 /// Values under small keys that are used again.
 #[derive(Debug)]
 pub struct Chunks<T> {
-    chunks: Vec<Box<[Entry<T>]>>,
+    entries: Vec<Box<[Entry<T>]>>,
     free: u32,
     len: usize,
 }
 
 impl<T> Default for Chunks<T> {
     fn default() -> Self {
-        Self { chunks: Vec::new(), free: NONE, len: 0 }
+        Self { entries: Vec::new(), free: NONE, len: 0 }
     }
 }
 
@@ -40,17 +40,17 @@ impl<T> Chunks<T> {
 
     /// One more than the largest key that was ever used, rounded up to a chunk.
     pub fn capacity(&self) -> usize {
-        self.chunks.len() * CHUNK
+        self.entries.len() * CHUNK
     }
 
     #[inline]
     fn entry(&self, key: usize) -> Option<&Entry<T>> {
-        self.chunks.get(key / CHUNK)?.get(key % CHUNK)
+        self.entries.get(key / CHUNK)?.get(key % CHUNK)
     }
 
     #[inline]
     fn entry_mut(&mut self, key: usize) -> Option<&mut Entry<T>> {
-        self.chunks.get_mut(key / CHUNK)?.get_mut(key % CHUNK)
+        self.entries.get_mut(key / CHUNK)?.get_mut(key % CHUNK)
     }
 
     /// The value under a key.
@@ -95,7 +95,7 @@ impl<T> Chunks<T> {
     fn grow(&mut self) {
         let first = self.capacity();
         let next = |at: usize| if at + 1 == CHUNK { NONE } else { (first + at + 1) as u32 };
-        self.chunks.push((0..CHUNK).map(|at| Entry::Vacant(next(at))).collect());
+        self.entries.push((0..CHUNK).map(|at| Entry::Vacant(next(at))).collect());
         self.free = first as u32;
     }
 
@@ -118,7 +118,7 @@ impl<T> Chunks<T> {
 
     /// All values with their keys.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
-        self.chunks.iter().flatten().enumerate().filter_map(|(key, entry)| match entry {
+        self.entries.iter().flatten().enumerate().filter_map(|(key, entry)| match entry {
             Entry::Occupied(value) => Some((key, value)),
             Entry::Vacant(_) => None,
         })

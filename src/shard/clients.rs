@@ -48,6 +48,7 @@ pub struct Clients {
     pub dirty: Vec<u32>,
     /// Buffers for output.
     pub pool: Pool,
+    #[expect(clippy::vec_box, reason = "it is the boxes that are kept for the next sessions")]
     outboxes: Vec<Box<Outbox>>,
     /// Sessions that have to be closed because they do not read and configuration says so.
     pub overflowed: Vec<u32>,
@@ -431,6 +432,7 @@ fn withdraw_alias(link: &mut Connection, shape: &Shape<'_>, topic: &str) {
     }
 }
 
+#[expect(clippy::vec_box, reason = "it is the boxes that are kept for the next sessions")]
 fn open_outbox<'s>(outboxes: &mut Vec<Box<Outbox>>, session: &'s mut Session) -> &'s mut Outbox {
     let next = session.next_packet_id;
     session.outbox.get_or_insert_with(|| {

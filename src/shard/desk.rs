@@ -88,7 +88,7 @@ impl Core {
             DeskTopic::QueueMessages { tenant, group, .. } => {
                 self.queue_has_room(tenant, group).err().map(Err)
             }
-            DeskTopic::ControlExplain { tenant } => Some(self.explain(tenant, m)),
+            DeskTopic::ControlExplain { tenant } => Some(Ok(self.explain(tenant, m))),
             _ => None,
         }
     }
@@ -187,12 +187,12 @@ impl Core {
     }
 
     /// `control/explain`: where a message would go, and why. The answer goes to the request's Response Topic.
-    fn explain(&mut self, tenant: &str, m: &MessageRef<'_>) -> Result<bool, Refused> {
+    fn explain(&mut self, tenant: &str, m: &MessageRef<'_>) -> bool {
         let common = self.common.clone();
         let properties = PublishProperties::decode(m.properties).unwrap_or(PublishProperties::EMPTY);
         let Some(response_topic) = properties.response_topic else {
             // Nobody could be answered: to be seen by whoever watches the topic, and by nobody else.
-            return Ok(self.pass(&MessageRef { retain: false, ..*m }));
+            return self.pass(&MessageRef { retain: false, ..*m });
         };
         let routed = common.desk.as_ref().and_then(|desk| Some((desk, desk.routing.tenant(tenant)?)));
         let answer = match (routed, Question::parse(tenant, m.payload)) {
@@ -207,7 +207,7 @@ impl Core {
         };
         let payload = answer.to_string();
         let correlation = properties.correlation_data;
-        Ok(self.pass(&MessageRef {
+        self.pass(&MessageRef {
             topic: response_topic,
             payload: payload.as_bytes(),
             properties: &json_properties("application/json", correlation),
@@ -215,7 +215,7 @@ impl Core {
             from: ELSEWHERE,
             qos: m.qos,
             retain: false,
-        }))
+        })
     }
 
     /// Publishes a message of the broker itself.

@@ -95,7 +95,7 @@ impl Core {
                 let mut message = to.clients.outgoing(*m, list.len() > 1);
                 message.owned = owned;
                 for subscription in *list {
-                    to.one(subscription, &mut message);
+                    to.one(*subscription, &mut message);
                 }
                 to.clients.delivered(message);
             }
@@ -107,7 +107,7 @@ impl Core {
                 message.owned = owned;
                 for overlapping in all.chunk_by(|a, b| a.target == b.target) {
                     match overlapping {
-                        [one] => to.one(one, &mut message),
+                        [one] => to.one(*one, &mut message),
                         more => to.overlapping(more, &mut message),
                     }
                 }
@@ -138,7 +138,7 @@ struct Receivers<'c> {
 
 impl Receivers<'_> {
     #[inline]
-    fn one(&mut self, subscription: &Subscription, message: &mut Outgoing<'_>) {
+    fn one(&mut self, subscription: Subscription, message: &mut Outgoing<'_>) {
         let (target, options) = (subscription.target, subscription.options);
         if target.is_group() {
             return to_group(self.groups, self.clients, self.outgoing, self.id, target.key(), message);

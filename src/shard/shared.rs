@@ -304,7 +304,7 @@ struct Dice<'a> {
 /// All groups whose home this shard is.
 #[derive(Debug)]
 pub struct Groups {
-    groups: Slab<Group>,
+    all: Slab<Group>,
     by_text: HashMap<Arc<str>, u32, ahash::RandomState>,
     settings: Arc<SharingSettings>,
     caps: Caps,
@@ -328,7 +328,7 @@ impl Groups {
         seed: u64,
     ) -> Self {
         Self {
-            groups: Slab::new(),
+            all: Slab::new(),
             by_text: HashMap::default(),
             settings,
             caps,
@@ -340,12 +340,12 @@ impl Groups {
 
     /// The group under a slab key.
     pub fn get(&self, key: u32) -> Option<&Group> {
-        self.groups.get(key as usize)
+        self.all.get(key as usize)
     }
 
     /// All groups.
     pub fn iter(&self) -> impl Iterator<Item = &Group> {
-        self.groups.iter().map(|(_, group)| group)
+        self.all.iter().map(|(_, group)| group)
     }
 
     /// Makes sure that the group exists; the key, and whether it is new and its filter has to be subscribed.
@@ -353,7 +353,7 @@ impl Groups {
         if let Some(&key) = self.by_text.get(text) {
             return (key, false);
         }
-        let key = self.groups.insert(Group::new(text.clone(), &self.settings)) as u32;
+        let key = self.all.insert(Group::new(text.clone(), &self.settings)) as u32;
         self.by_text.insert(text.clone(), key);
         (key, true)
     }
@@ -367,7 +367,7 @@ impl Groups {
         shown: Arc<Waiting>,
     ) -> u32 {
         let (key, _) = self.open(text);
-        if let Some(group) = self.groups.get_mut(key as usize) {
+        if let Some(group) = self.all.get_mut(key as usize) {
             group.strategy = strategy;
             group.key_level = key_level;
             group.desk = Some(shown);
@@ -378,7 +378,7 @@ impl Groups {
     /// A member comes or comes back. Returns the group's key and whether the group is new.
     pub fn join(&mut self, join: &Join) -> (u32, bool) {
         let (key, new) = self.open(&join.text);
-        let Some(group) = self.groups.get_mut(key as usize) else { return (key, new) };
+        let Some(group) = self.all.get_mut(key as usize) else { return (key, new) };
         let known = group
             .members
             .iter()
@@ -414,7 +414,7 @@ impl Groups {
     /// A member goes. Returns the group's key, and what was lost because nobody is left to wait for.
     pub fn gone(&mut self, gone: Gone) -> Option<(u32, Lost)> {
         let key = self.by_text.get(&gone.text).copied()?;
-        let group = self.groups.get_mut(key as usize)?;
+        let group = self.all.get_mut(key as usize)?;
         let (slot, member) = group
             .members
             .iter_mut()
@@ -436,19 +436,19 @@ impl Groups {
 
     /// Without members, and not the desk's, a group is over; what waits in it is lost.
     fn forget_if_unused(&mut self, key: u32) -> Lost {
-        let Some(group) = self.groups.get(key as usize) else { return 0 };
+        let Some(group) = self.all.get(key as usize) else { return 0 };
         if group.desk.is_some() || !group.members.is_empty() || group.settling > 0 {
             return 0;
         }
         let lost = group.returned.len() + group.backlog.len();
         self.by_text.remove(&group.text);
-        self.groups.remove(key as usize);
+        self.all.remove(key as usize);
         lost
     }
 
     /// A delivery came back because its member was no longer there. Returns what was lost.
     pub fn bounced(&mut self, key: u32, message: Arc<Message>) -> Lost {
-        let Some(group) = self.groups.get_mut(key as usize) else { return 1 };
+        let Some(group) = self.all.get_mut(key as usize) else { return 1 };
         group.settling = group.settling.saturating_sub(1);
         group.returned.push_back(message);
         self.forget_if_unused(key)
@@ -456,7 +456,7 @@ impl Groups {
 
     /// A member is done with a message.
     pub fn settled(&mut self, via: Via, weight: u32) -> bool {
-        let Some(group) = self.groups.get_mut(via.group as usize) else { return false };
+        let Some(group) = self.all.get_mut(via.group as usize) else { return false };
         if let Some(member) = group.members.get_mut(via.member as usize).filter(|m| m.stay == via.stay) {
             member.unsettled = member.unsettled.saturating_sub(1);
             member.unsettled_bytes = member.unsettled_bytes.saturating_sub(weight as usize);
@@ -468,7 +468,7 @@ impl Groups {
     pub fn dispatch(&mut self, key: u32, topic: &str, weight: usize, qos: u8) -> Chosen {
         let home = self.home;
         let mut dice = Dice { hasher: &self.hasher, random: &mut self.random };
-        let Some(group) = self.groups.get_mut(key as usize) else { return Chosen::Wait };
+        let Some(group) = self.all.get_mut(key as usize) else { return Chosen::Wait };
         if !group.idle() {
             return Chosen::Wait;
         }
@@ -482,14 +482,14 @@ impl Groups {
 
     /// Keeps a message until a member has room.
     pub fn wait(&mut self, key: u32, message: Arc<Message>) -> Result<(), Lost> {
-        self.groups.get_mut(key as usize).map_or(Err(1), |group| group.wait(message))
+        self.all.get_mut(key as usize).map_or(Err(1), |group| group.wait(message))
     }
 
     /// The next message that waits, with the member that takes it now.
     pub fn next(&mut self, key: u32) -> Option<(Arc<Message>, Assigned)> {
         let home = self.home;
         let mut dice = Dice { hasher: &self.hasher, random: &mut self.random };
-        let group = self.groups.get_mut(key as usize)?;
+        let group = self.all.get_mut(key as usize)?;
         if group.settling > 0 || group.present.is_empty() {
             return None;
         }

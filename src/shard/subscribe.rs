@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::Core;
 use super::mailbox::{Gone, Join, Mail};
-use super::{Core, End};
 use crate::metrics::{Packet as PacketLabel, SubscribeRefusal};
 use crate::protocol::{
     QoS, ReasonCode, ReasonProperties, RetainHandling, SubAck, Subscribe, SubscribeFilter, UnsubAck,
@@ -15,7 +15,7 @@ use crate::session::{Membership, OFFLINE};
 use crate::topic::{Subscription, SubscriptionOptions, Target, parse_filter};
 
 impl Core {
-    pub(super) fn subscribe(&mut self, key: u32, session: u32, packet: &Subscribe<'_>) -> Result<(), End> {
+    pub(super) fn subscribe(&mut self, key: u32, session: u32, packet: &Subscribe<'_>) {
         let version = self.clients.connections.get(key as usize).map_or(Version::V311, |c| c.link.version);
         let mut reasons: SmallVec<[u8; 16]> = SmallVec::new();
         let before = self.replay_length(session);
@@ -42,7 +42,6 @@ impl Core {
         if before == 0 {
             self.replay(session);
         }
-        Ok(())
     }
 
     fn add_subscription(
