@@ -119,7 +119,7 @@ fn duration(option: &str, seconds: f64) -> Result<Duration, Failure> {
 pub(crate) struct Flow {
     #[command(flatten)]
     pub(crate) common: Common,
-    /// Messages a publisher has under way that not all receivers have [QoS > 0: and are acknowledged]
+    /// Messages a publisher has under way that not all receivers have (QoS > 0: and are acknowledged)
     #[arg(long, default_value_t = 8)]
     pub(crate) window: usize,
     /// Payload bytes, at least 16
