@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread::{Builder, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mio::{Poll, Waker};
 use tokio::sync::{mpsc, oneshot};
@@ -22,9 +22,6 @@ use crate::sys::{Snapshot, Sys};
 
 /// Commands that may wait for one shard.
 const COMMANDS: usize = 64;
-
-/// What joining threads may add to a drain's deadline.
-const GRACE: Duration = Duration::from_secs(1);
 
 /// A broker that could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +53,7 @@ pub enum StartError {
 pub struct Server {
     addresses: Vec<(String, SocketAddr)>,
     http: Option<SocketAddr>,
-    shards: Vec<JoinHandle<io::Result<()>>>,
+    shards: Vec<JoinHandle<io::Result<bool>>>,
     commands: Vec<mpsc::Sender<Command>>,
     control: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
     readiness: Arc<Readiness>,
@@ -140,24 +137,29 @@ impl Server {
     }
 
     /// Stops: no new connection, DISCONNECT 0x8B to every MQTT 5 client, output written, threads ended. `true` if all
-    /// of it was done within the deadline.
+    /// output was written within the deadline.
     pub fn drain(mut self, deadline: Duration) -> bool {
-        let started = Instant::now();
         self.readiness.block("drain", "shutting down");
-        self.stop_shards(deadline);
-        started.elapsed() <= deadline + GRACE
+        self.stop_shards(deadline)
     }
 
-    fn stop_shards(&mut self, deadline: Duration) {
+    fn stop_shards(&mut self, deadline: Duration) -> bool {
+        let mut sent = true;
         for shard in &self.commands {
             // A shard that has ended needs no telling.
             let _ = shard.blocking_send(Command::Drain(deadline));
         }
         for shard in self.shards.drain(..) {
             match shard.join() {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!(%error, "a shard had failed"),
-                Err(_) => tracing::error!("a shard had panicked"),
+                Ok(Ok(all)) => sent &= all,
+                Ok(Err(error)) => {
+                    sent = false;
+                    tracing::error!(%error, "a shard had failed");
+                }
+                Err(_) => {
+                    sent = false;
+                    tracing::error!("a shard had panicked");
+                }
             }
         }
         if let Some((stop, control)) = self.control.take() {
@@ -166,6 +168,7 @@ impl Server {
                 tracing::error!("the control thread had panicked");
             }
         }
+        sent
     }
 }
 

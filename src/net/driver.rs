@@ -59,6 +59,7 @@ pub struct Driver {
     listeners: Vec<Option<TcpListener>>,
     /// Accept again in the next turn: more may be waiting, or no descriptor was left.
     accept_again: bool,
+    accept_failed: bool,
     sockets: Vec<Option<TcpStream>>,
     buffer: Box<[u8]>,
     /// A connection with more unsent bytes is not read. Messages alone never come to that: these are answers.
@@ -109,6 +110,7 @@ impl Driver {
             events: Events::with_capacity(EVENTS),
             listeners: listeners.into_iter().map(Some).collect(),
             accept_again: false,
+            accept_failed: false,
             sockets: Vec::new(),
             buffer: vec![0; READ_BUFFER].into_boxed_slice(),
             again: Vec::new(),
@@ -123,8 +125,8 @@ impl Driver {
         })
     }
 
-    /// Runs until it was told to drain and has.
-    pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> io::Result<()> {
+    /// Runs until it was told to drain and has. `true`: everything was sent.
+    pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> io::Result<bool> {
         let descriptor = Watched(self.poll.as_raw_fd());
         // SAFETY: the descriptor has to stay the poll's while it is registered. `self` owns the poll until this
         // function returns, and `watched` goes before `self` does.
@@ -158,7 +160,7 @@ impl Driver {
                 }
                 self.finish_turn();
                 if self.stopped() {
-                    return Ok(());
+                    return Ok(self.core.unsent() == 0);
                 }
             }
         }
@@ -202,7 +204,7 @@ impl Driver {
         self.core.set_now(now);
         self.core.tick();
         // A listener may have had to leave connections for want of descriptors; no event will say so again.
-        self.accept_again |= self.core.counters().accept_failures > 0 && self.stop_at.is_none();
+        self.accept_again |= std::mem::take(&mut self.accept_failed) && self.stop_at.is_none();
         let longest = std::mem::take(&mut self.longest_turn);
         self.handles.ticked(Duration::from_millis(late), Duration::from_millis(longest));
         self.loops.pulse.beat(usize::from(self.id), now.mono);
@@ -241,13 +243,16 @@ impl Driver {
                     self.writable(key);
                 }
                 if event.is_readable() || event.is_read_closed() || event.is_error() {
-                    self.read(key, event.is_read_closed());
+                    self.readable(key, event.is_read_closed());
                 }
             }
         }
         self.events = events;
         for key in again {
-            self.read(key, true);
+            if let Some(client) = self.core.clients.connections.get_mut(key as usize) {
+                client.again = false;
+                self.read(key, true);
+            }
         }
         if std::mem::take(&mut self.accept_again) {
             for number in 0..self.listeners.len() {
@@ -279,9 +284,9 @@ impl Driver {
             for key in std::mem::take(&mut self.core.effects.resume) {
                 self.core.resume(key);
                 // Events may have passed while it was not read.
-                self.again.push(key);
+                self.read_again(key);
             }
-            if round + 1 == ROUNDS || self.core.clients.dirty.is_empty() {
+            if round + 1 == ROUNDS || !self.core.unfinished() {
                 break;
             }
         }
@@ -310,6 +315,7 @@ impl Driver {
                 Ok((stream, _)) => stream,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) => {
+                    self.accept_failed = true;
                     let failures = &mut self.core.counters().accept_failures;
                     *failures += 1;
                     if failures.is_power_of_two() {
@@ -363,6 +369,22 @@ impl Driver {
         true
     }
 
+    /// An event says that there is something to read. Who is read again in this turn anyway waits for that: nobody is
+    /// read twice in one.
+    fn readable(&mut self, key: u32, end: bool) {
+        if self.core.clients.connections.get(key as usize).is_some_and(|client| !client.again) {
+            self.read(key, end);
+        }
+    }
+
+    fn read_again(&mut self, key: u32) {
+        if let Some(client) = self.core.clients.connections.get_mut(key as usize)
+            && !std::mem::replace(&mut client.again, true)
+        {
+            self.again.push(key);
+        }
+    }
+
     /// Reads once. `more`: a socket whose end was announced, or that was full, says so only once.
     fn read(&mut self, key: u32, more: bool) {
         let Some(stream) = self.sockets.get_mut(key as usize).and_then(Option::as_mut) else { return };
@@ -379,14 +401,14 @@ impl Driver {
             Ok(0) => self.gone(key, CloseReason::ClientGone),
             Ok(n) => {
                 if n == self.buffer.len() || more {
-                    self.again.push(key);
+                    self.read_again(key);
                 }
                 if let Some(bytes) = self.buffer.get(..n) {
                     self.core.receive(key, bytes);
                 }
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) if error.kind() == ErrorKind::Interrupted => self.again.push(key),
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.read_again(key),
             Err(_) => self.gone(key, CloseReason::SocketError),
         }
     }
@@ -447,13 +469,14 @@ impl Driver {
                 Err(_) => break true,
             }
         };
-        if client.unread && client.out.len() <= self.most_unsent {
-            client.unread = false;
-            // Events may have passed while it was not read.
-            self.again.push(key);
-        }
+        let unread = client.unread && client.out.len() <= self.most_unsent;
+        client.unread &= !unread;
         let (closing, done) = (client.link.phase == Phase::Closing, client.out.is_empty());
         self.core.clients.counters.bytes_sent += sent;
+        if unread {
+            // Events may have passed while it was not read.
+            self.read_again(key);
+        }
         if failed {
             self.gone(key, CloseReason::SocketError);
         } else if done && closing {
@@ -483,7 +506,7 @@ impl Driver {
             .and_then(Option::as_mut)
             .map(|stream| stream.shutdown(std::net::Shutdown::Write));
         if matches!(shut, Some(Ok(()))) {
-            self.again.push(key);
+            self.read_again(key);
         } else {
             self.gone(key, CloseReason::ClientGone);
         }

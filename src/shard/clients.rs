@@ -33,6 +33,8 @@ pub struct Client {
     pub paused: bool,
     /// Not read, because it does not read the answers to what it sends.
     pub unread: bool,
+    /// To be read again in the next turn, whatever the poll says.
+    pub again: bool,
 }
 
 /// Everything of one shard that belongs to a client.

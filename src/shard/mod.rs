@@ -238,6 +238,7 @@ impl Core {
             blocked: false,
             paused: false,
             unread: false,
+            again: false,
         };
         let key = self.clients.connections.insert(client) as u32;
         let wait =
@@ -268,7 +269,14 @@ impl Core {
 
     /// Whether the core has work of its own for the next turn.
     pub fn busy(&self) -> bool {
-        !self.replaying.is_empty() || !self.clients.dirty.is_empty()
+        !self.replaying.is_empty() || self.unfinished()
+    }
+
+    /// Whether there is output to be written, or mail to be posted.
+    pub fn unfinished(&self) -> bool {
+        !self.clients.dirty.is_empty()
+            || !self.clients.settled.is_empty()
+            || self.outgoing.iter().any(|batch| !batch.is_empty())
     }
 
     /// Counters since the start.

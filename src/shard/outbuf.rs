@@ -12,6 +12,9 @@ use crate::message::Message;
 /// From this payload size on, receivers share the message instead of copying it.
 pub const SHARE_FROM: usize = 4096;
 
+/// From this many sent bytes on, a buffer that is mostly sent is moved up.
+const COMPACT_FROM: usize = 64 * 1024;
+
 /// Most slices that one write hands to the kernel.
 pub const MAX_SLICES: usize = 64;
 
@@ -99,7 +102,21 @@ impl OutBuf {
     }
 
     /// Notes that `count` bytes were written. When all were, the buffer goes back to the pool.
-    pub fn advance(&mut self, mut count: usize, pool: &mut Pool) {
+    pub fn advance(&mut self, count: usize, pool: &mut Pool) {
+        self.skip(count);
+        if self.is_empty() {
+            self.release(pool);
+        } else if self.sent >= COMPACT_FROM && self.sent >= self.bytes.len() - self.sent {
+            // A client that is always a little behind never empties its buffer.
+            self.bytes.drain(..self.sent);
+            for splice in self.shared.iter_mut().flat_map(|s| &mut s.splices) {
+                splice.at -= self.sent;
+            }
+            self.sent = 0;
+        }
+    }
+
+    fn skip(&mut self, mut count: usize) {
         if let Some(shared) = &mut self.shared {
             while let Some(splice) = shared.splices.front_mut() {
                 let before = count.min(splice.at - self.sent);
@@ -120,9 +137,6 @@ impl OutBuf {
             self.shared = None;
         }
         self.sent += count;
-        if self.sent == self.bytes.len() {
-            self.release(pool);
-        }
     }
 
     /// Drops what is unsent and gives the buffer back.
@@ -217,6 +231,32 @@ mod tests {
             assert_eq!(sent, whole, "in steps of {step}");
             assert_eq!(pool.free.len(), 1);
         }
+    }
+
+    #[test]
+    fn a_client_that_never_catches_up_costs_what_is_unsent() {
+        let mut pool = Pool::default();
+        let mut out = OutBuf::default();
+        let (mut written, mut read) = (0u32, 0u32);
+        for turn in 0..3_000 {
+            for _ in 0..64 {
+                out.bytes(&mut pool).extend_from_slice(&written.to_be_bytes());
+                written += 1;
+            }
+            if turn % 7 == 0 {
+                out.splice(message(&written.to_be_bytes()));
+                written += 1;
+            }
+            // All but the last hundred numbers leave.
+            while written - read > 100 {
+                let next: Vec<u8> = gathered(&out)[..4].to_vec();
+                assert_eq!(next, read.to_be_bytes());
+                out.advance(4, &mut pool);
+                read += 1;
+            }
+            assert!(out.bytes.len() <= 2 * COMPACT_FROM, "{} bytes are kept", out.bytes.len());
+        }
+        assert!(written as usize * 4 > 10 * COMPACT_FROM, "enough went through");
     }
 
     #[test]

@@ -29,13 +29,11 @@ impl Core {
         let counters = &mut self.clients.counters;
         counters.messages_received.bump(Qos::level(publish.qos as u8));
         counters.payload_bytes_received += publish.payload.len() as u64;
-        if publish.qos == QoS::ExactlyOnce
-            && let Some(id) = publish.packet_id
-            && !self.take_id(key, session, id)?
-        {
-            return Ok(());
-        }
         let properties = &publish.properties;
+        if properties.subscription_ids.iter().next().is_some() {
+            let why = "a client may not send a subscription identifier";
+            return Err(End::new(CloseReason::ProtocolError, ReasonCode::PROTOCOL_ERROR, why));
+        }
         let aliased: Arc<str>;
         let topic = match properties.topic_alias {
             None => publish.topic,
@@ -44,9 +42,12 @@ impl Core {
                 &aliased
             }
         };
-        if properties.subscription_ids.iter().next().is_some() {
-            let why = "a client may not send a subscription identifier";
-            return Err(End::new(CloseReason::ProtocolError, ReasonCode::PROTOCOL_ERROR, why));
+        // Last of what can fail: an id that is noted belongs to a message that is taken.
+        if publish.qos == QoS::ExactlyOnce
+            && let Some(id) = publish.packet_id
+            && !self.take_id(key, session, id)?
+        {
+            return Ok(());
         }
         let mut kept = std::mem::take(&mut self.looked_up.properties);
         kept.clear();
@@ -85,6 +86,7 @@ impl Core {
         client.link.inbound += 1;
         // 3.1.1 knows no Receive Maximum; its packet ids are the bound.
         if client.link.version.is_v5() && client.link.inbound > receive_maximum {
+            self.release_refused(key, session, id);
             let code = ReasonCode::RECEIVE_MAXIMUM_EXCEEDED;
             return Err(End::new(CloseReason::ReceiveMaximum, code, "more in flight than Receive Maximum"));
         }
@@ -153,6 +155,11 @@ impl Core {
             Err(refused) => {
                 self.clients.counters.publishes_refused.bump(refused.why);
                 let v5 = self.clients.connections.get(key as usize).is_some_and(|c| c.link.version.is_v5());
+                if publish.qos == QoS::ExactlyOnce
+                    && let Some(id) = publish.packet_id
+                {
+                    self.release_refused(key, session, id);
+                }
                 if kind.is_some() && !v5 {
                     // An acknowledgement would be a lie, and 3.1.1 knows no other answer than to close.
                     return Err(End::new(
@@ -160,11 +167,6 @@ impl Core {
                         refused.code,
                         "the message was refused",
                     ));
-                }
-                if publish.qos == QoS::ExactlyOnce
-                    && let Some(id) = publish.packet_id
-                {
-                    self.release_refused(key, session, id);
                 }
                 refused.code
             }
@@ -175,7 +177,8 @@ impl Core {
         Ok(())
     }
 
-    /// A PUBREC with an error ends the exchange: the id is free at once [MQTT-4.3.3-9].
+    /// A message that is not taken leaves no id behind: one that is sent again is new. A PUBREC with an error ends the
+    /// exchange at once [MQTT-4.3.3-9].
     fn release_refused(&mut self, key: u32, session: u32, id: PacketId) {
         if let Some(target) = self.clients.sessions.get_mut(session as usize)
             && let Some(received) = target.received.as_mut()
