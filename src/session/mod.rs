@@ -6,10 +6,13 @@
 mod connection;
 mod outbox;
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 pub use connection::{Aliases, Connection, NO_SESSION, Phase, Rare};
 pub use outbox::{Acknowledged, Outbox, Stage};
+
+use hashbrown::HashMap;
 
 use crate::message::{Message, Millis, NEVER};
 use crate::protocol::PacketId;
@@ -114,17 +117,73 @@ pub struct Membership {
 /// A walk over the retained messages for one new subscription after the other.
 #[derive(Debug, Default)]
 pub struct Replay {
-    /// Filters still to be walked, the front one under way.
-    pub filters: std::collections::VecDeque<ReplayFilter>,
+    /// Filters still to be walked, by their rounds; the first is under way.
+    pub filters: BTreeMap<u32, ReplayFilter>,
+    /// The round of each of them.
+    pub rounds: HashMap<Arc<str>, u32, ahash::RandomState>,
     /// Topics that came live meanwhile, and in which round last: what a page says of them is old for the filters that
     /// were there then, not for those that came later.
-    pub seen: hashbrown::HashMap<Arc<str>, u32, ahash::RandomState>,
+    pub seen: HashMap<Arc<str>, u32, ahash::RandomState>,
+    /// More topics came live than are remembered. What was asked for before is too old to be shown.
+    pub outdated: bool,
     /// Counts the filters.
     pub round: u32,
     /// Told to the shards that are asked and given back by them: an answer to an older question is dropped.
     pub number: u32,
     /// Whether a page was asked for and has not come.
     pub asked: bool,
+    /// Whether it is on the shard's list of those that go on.
+    pub listed: bool,
+}
+
+/// Topics that a replay remembers as having come live.
+const SEEN: usize = 4096;
+
+impl Replay {
+    /// Adds a filter behind the others; one that is there already begins anew.
+    pub fn add(&mut self, filter: Arc<str>, options: crate::topic::SubscriptionOptions, shard: u16) {
+        self.round += 1;
+        self.rounds.insert(filter.clone(), self.round);
+        let walk = ReplayFilter { filter, options, shard, after: None, asked: (shard, None), page: VecDeque::new() };
+        self.filters.insert(self.round, walk);
+    }
+
+    /// Ends the walk of one filter. A page of it that is on its way is not to be taken for one of the next: `number` is
+    /// a new one for what is asked from now on.
+    pub fn cancel(&mut self, filter: &str, number: u32) {
+        let Some(round) = self.rounds.remove(filter) else { return };
+        if self.filters.first_key_value().is_some_and(|(first, _)| *first == round) {
+            self.asked = false;
+            self.number = number;
+        }
+        self.filters.remove(&round);
+    }
+
+    /// A topic's message was sent live: what pages say of it from now on is old.
+    pub fn see(&mut self, topic: &str) {
+        if let Some(round) = self.seen.get_mut(topic) {
+            *round = self.round;
+        } else if self.seen.len() < SEEN && !self.outdated {
+            self.seen.insert(Arc::from(topic), self.round);
+        } else {
+            self.outdated = true;
+            self.seen.clear();
+        }
+    }
+
+    /// Asks again for what is in hand or on its way, if that is too old by now.
+    pub fn renew(&mut self, number: u32) {
+        if !std::mem::take(&mut self.outdated) {
+            return;
+        }
+        self.number = number;
+        self.asked = false;
+        if let Some(mut walk) = self.filters.first_entry() {
+            let walk = walk.get_mut();
+            walk.page.clear();
+            (walk.shard, walk.after) = walk.asked.clone();
+        }
+    }
 }
 
 /// One subscription's replay.
@@ -134,14 +193,14 @@ pub struct ReplayFilter {
     pub filter: Arc<str>,
     /// The subscription's options.
     pub options: crate::topic::SubscriptionOptions,
-    /// [`Replay::round`] when it came.
-    pub round: u32,
     /// The shard being asked.
     pub shard: u16,
     /// Where that shard goes on.
     pub after: Option<Arc<str>>,
+    /// Shard and place that were asked for last.
+    pub asked: (u16, Option<Arc<str>>),
     /// Messages that have come and wait for room.
-    pub page: std::collections::VecDeque<Arc<Message>>,
+    pub page: VecDeque<Arc<Message>>,
 }
 
 /// Packet ids of QoS 2 messages that were taken and are not yet released.

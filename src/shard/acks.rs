@@ -67,9 +67,7 @@ impl Core {
             Acknowledged::Unknown => return Answer::Unknown,
         };
         let more = outbox.waiting() > 0 || outbox.resending();
-        if target.replay.is_some() {
-            self.replaying.push(session);
-        }
+        self.replay_later(session);
         if more {
             self.clients.pump(session);
         } else {

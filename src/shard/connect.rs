@@ -96,7 +96,7 @@ impl Core {
             // First, so that what the groups have waiting comes behind what has to be sent again.
             self.clients.resume(session);
             self.rejoin_groups(session);
-            self.replay(session);
+            self.replay_later(session);
         }
         Ok(())
     }

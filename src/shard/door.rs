@@ -49,6 +49,12 @@ impl Core {
             self.retain(m, &mut owned);
         }
         let elsewhere = self.forward(m, &mut owned);
+        if m.retain
+            && self.outgoing.len() > 1
+            && let Some(message) = &owned
+        {
+            self.retaining.push((message.clone(), self.looked_up.mask, self.looked_up.version));
+        }
         self.deliver(m, owned) | elsewhere
     }
 
@@ -73,7 +79,7 @@ impl Core {
             left &= left - 1;
             if let Some(batch) = self.outgoing.get_mut(shard as usize) {
                 batch.publish(m, owned);
-                seen.held_back |= self.full & (1 << shard) != 0 || batch.weight() > super::mailbox::FULL;
+                seen.held_back |= congested(self.full, shard, batch);
             }
         }
         any
@@ -185,9 +191,15 @@ impl Receivers<'_> {
     fn note_seen(&mut self, target: Target, topic: &str) {
         let session = self.clients.sessions.get_mut(target.key() as usize);
         if let Some(replay) = session.and_then(|s| s.replay.as_mut()) {
-            replay.seen.insert(Arc::from(topic), replay.round);
+            replay.see(topic);
         }
     }
+}
+
+/// Whether a shard does not keep up with what this one has for it.
+#[inline]
+pub(super) fn congested(full: Mask, shard: u32, batch: &Batch) -> bool {
+    full & (1 << shard) != 0 || batch.weight() > super::mailbox::FULL
 }
 
 /// Gives a message to a shared group that lives here.

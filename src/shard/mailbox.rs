@@ -254,7 +254,7 @@ impl Mailbox {
         let mut full = std::mem::replace(batch, spare.unwrap_or_default());
         full.from = from;
         if let Some(waiting) = self.waiting.get(usize::from(from)) {
-            waiting.fetch_add(full.weight, Ordering::Relaxed);
+            waiting.fetch_add(full.weight, Ordering::SeqCst);
         }
         let mut queue = self.queue.lock();
         queue.push(full);
@@ -278,9 +278,9 @@ impl Mailbox {
 
     /// Notes that a batch was worked off. `Some(sender)`: that shard holds publishers back and is to be woken.
     pub fn opened(&self, weight: usize, from: u16) -> Option<u16> {
-        let waiting = self.waiting.get(usize::from(from))?.fetch_sub(weight, Ordering::AcqRel) - weight;
+        let waiting = self.waiting.get(usize::from(from))?.fetch_sub(weight, Ordering::SeqCst) - weight;
         let held = self.held.get(usize::from(from))?;
-        (waiting < FULL / 2 && held.swap(false, Ordering::AcqRel)).then_some(from)
+        (waiting < FULL / 2 && held.swap(false, Ordering::SeqCst)).then_some(from)
     }
 
     /// Whether `from` has to hold its publishers back. If so, it will be woken.
@@ -293,9 +293,10 @@ impl Mailbox {
         if waiting.load(Ordering::Acquire) < FULL {
             return false;
         }
-        held.store(true, Ordering::Release);
-        // The owner may have emptied the mailbox between the two looks, and then wakes nobody.
-        waiting.load(Ordering::Acquire) >= FULL / 2
+        // Sequentially consistent here and in `opened`: the owner may have emptied the mailbox between the two looks,
+        // and then it either sees the mark or its work is seen here.
+        held.store(true, Ordering::SeqCst);
+        waiting.load(Ordering::SeqCst) >= FULL / 2
     }
 
     /// Bytes waiting from all senders.

@@ -26,12 +26,14 @@ mod ticks;
 pub mod timers;
 pub mod wire;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use crate::clock::Now;
 use crate::config::settings::Settings;
 use crate::desk::Routing;
+use crate::message::Message;
 use crate::metrics::{CloseReason, Counters};
 use crate::protocol::ReasonCode;
 use crate::session::Connection;
@@ -170,7 +172,9 @@ pub struct Core {
     /// Shards that hold publishers back and have room again.
     wake: Mask,
     held: Vec<u32>,
-    replaying: Vec<u32>,
+    /// What was published in this turn to be retained, with the shards it went to and the interest's version.
+    retaining: Vec<(Arc<Message>, Mask, u64)>,
+    replaying: VecDeque<u32>,
     looked_up: door::LookedUp,
     census: census::Census,
     random: fastrand::Rng,
@@ -197,7 +201,8 @@ impl Core {
             full: 0,
             wake: 0,
             held: Vec::new(),
-            replaying: Vec::new(),
+            replaying: VecDeque::new(),
+            retaining: Vec::new(),
             looked_up: door::LookedUp::default(),
             census: census::Census::default(),
             random: fastrand::Rng::with_seed(seed),
@@ -262,9 +267,7 @@ impl Core {
         if target.outbox.as_ref().is_some_and(|o| o.waiting() > 0 || o.resending()) {
             self.clients.pump(session);
         }
-        if self.clients.sessions.get(session as usize).is_some_and(|s| s.replay.is_some()) {
-            self.replaying.push(session);
-        }
+        self.replay_later(session);
     }
 
     /// Whether the core has work of its own for the next turn.

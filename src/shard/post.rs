@@ -1,8 +1,10 @@
 //! Between shards: mail in, mail out, and the end of a turn.
 
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 
 use super::door::{granted, to_member};
+use super::interest::Mask;
 use super::mailbox::{Gone, Join, Mail, Share};
 use super::{Core, End, ShardId};
 use crate::message::{ELSEWHERE, Message, MessageRef, SubscriptionIds};
@@ -72,7 +74,7 @@ impl Core {
             Mail::Page(page) => {
                 let (session, _) = page.session;
                 self.page(*page);
-                self.replaying.push(session);
+                self.replay_later(session);
             }
             Mail::Join(join) => {
                 self.member_joins(&join);
@@ -180,7 +182,7 @@ impl Core {
 
     /// What a turn leaves to be done before its mail is posted and its output written. Returns the shards that have
     /// to be woken.
-    pub fn end_turn(&mut self) -> super::interest::Mask {
+    pub fn end_turn(&mut self) -> Mask {
         self.replay_all();
         self.settle();
         for session in std::mem::take(&mut self.clients.overflowed) {
@@ -195,11 +197,48 @@ impl Core {
         self.post_all()
     }
 
-    fn post_all(&mut self) -> super::interest::Mask {
+    fn post_all(&mut self) -> Mask {
         let mut wake = std::mem::take(&mut self.wake);
         if self.outgoing.len() == 1 {
             return wake;
         }
+        self.post_batches(&mut wake);
+        if self.tell_new_subscribers() {
+            self.post_batches(&mut wake);
+        }
+        if self.full == 0 {
+            self.effects.resume.append(&mut self.held);
+        }
+        wake
+    }
+
+    /// A shard may have subscribed after a message's interest was looked up, and have asked the topic's home before
+    /// the message was posted there: it would learn of it on neither way. What is retained goes to such shards now.
+    fn tell_new_subscribers(&mut self) -> bool {
+        if self.retaining.is_empty() {
+            return false;
+        }
+        // The message is posted, only now the interest is looked at: see `replay_all` for the other side.
+        fence(Ordering::SeqCst);
+        let interest = &self.common.interest;
+        let (version, mut any) = (interest.version(), false);
+        for (message, told, at) in self.retaining.drain(..) {
+            if at == version {
+                continue;
+            }
+            let view = message.view();
+            let new = interest.of(view.topic) & !told & !(1 << self.id);
+            for (shard, batch) in self.outgoing.iter_mut().enumerate() {
+                if new & (1 << shard) != 0 {
+                    any = true;
+                    batch.publish(&view, &mut Some(message.clone()));
+                }
+            }
+        }
+        any
+    }
+
+    fn post_batches(&mut self, wake: &mut Mask) {
         let before = std::mem::take(&mut self.full);
         for (shard, mailbox) in self.common.mailboxes.iter().enumerate() {
             let Some(batch) = self.outgoing.get_mut(shard).filter(|b| !b.is_empty()) else {
@@ -213,16 +252,12 @@ impl Core {
             self.clients.counters.mailbox_batches_sent += 1;
             self.clients.counters.mailbox_messages_sent += batch.len() as u64;
             if mailbox.post(batch, self.id, self.spare.pop()) {
-                wake |= 1 << shard;
+                *wake |= 1 << shard;
             }
             if mailbox.full(self.id) {
                 self.full |= 1 << shard;
                 self.clients.counters.mailbox_congested += 1;
             }
         }
-        if self.full == 0 {
-            self.effects.resume.append(&mut self.held);
-        }
-        wake
     }
 }

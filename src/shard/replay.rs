@@ -1,10 +1,11 @@
 //! Showing retained messages to new subscriptions: page by page, as the client takes them.
 //!
 //! Pages come from the shards where topics live. A session has at most one page in hand and one question under way,
-//! and one page is worked off a turn, so a subscriber of everything costs the others nothing they would notice.
+//! and one page is worked off a turn for each of a few sessions, so a subscriber of everything costs the others nothing
+//! they would notice.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 
 use super::Core;
 use super::door::granted;
@@ -12,11 +13,18 @@ use super::mailbox::{Mail, Page, Question};
 use super::wire::Outgoing;
 use crate::message::{Message, SubscriptionIds};
 use crate::protocol::QoS;
-use crate::session::{Replay, ReplayFilter};
+use crate::session::Replay;
 use crate::topic::SubscriptionOptions;
 
 /// Unsent bytes of a connection at which a replay waits.
 const ROOM: usize = 64 * 1024;
+
+/// Sessions whose replays go on in one turn.
+const REPLAYS: usize = 32;
+
+fn is_exact(filter: &str) -> bool {
+    !filter.bytes().any(|b| b == b'+' || b == b'#')
+}
 
 /// What a replay does next.
 enum Next {
@@ -27,50 +35,59 @@ enum Next {
 }
 
 impl Core {
-    /// Filters whose replay has not ended.
-    pub(super) fn replay_length(&self, session: u32) -> usize {
-        let replay = self.clients.sessions.get(session as usize).and_then(|s| s.replay.as_ref());
-        replay.map_or(0, |r| r.filters.len())
-    }
-
     /// Notes that a new subscription is to be shown what is retained [MQTT-3.3.1-9].
     pub(super) fn queue_replay(&mut self, session: u32, filter: Arc<str>, options: SubscriptionOptions) {
-        if self.common.retained.load(std::sync::atomic::Ordering::Acquire) == 0 && self.common.shards() == 1 {
+        let retained = self.common.retained.load(Ordering::Acquire);
+        if !self.common.settings.retained.enabled || (retained == 0 && self.common.shards() == 1) {
             return;
         }
-        let exact = !filter.bytes().any(|b| b == b'+' || b == b'#');
-        let shard = if exact { self.common.home(&filter) } else { 0 };
+        let shard = if is_exact(&filter) { self.common.home(&filter) } else { 0 };
         let number = self.next_number();
         let Some(target) = self.clients.sessions.get_mut(session as usize) else { return };
-        target.replay.get_or_insert_with(|| Box::new(Replay { number, ..Replay::default() }));
-        // A new SUBSCRIBE for a filter starts its replay again.
-        self.cancel_replay(session, &filter);
-        let Some(replay) = self.replay_of(session) else { return };
-        replay.round += 1;
-        let (round, page) = (replay.round, VecDeque::new());
-        replay.filters.push_back(ReplayFilter { filter, options, round, shard, after: None, page });
+        let replay = target.replay.get_or_insert_with(|| Box::new(Replay { number, ..Replay::default() }));
+        replay.cancel(&filter, number);
+        replay.add(filter, options, shard);
+        self.replay_later(session);
     }
 
-    /// Ends the replay of one filter. A page of it that is on its way must not be taken for one of the next filter.
+    /// Ends the replay of one filter.
     pub(super) fn cancel_replay(&mut self, session: u32, filter: &str) {
         let number = self.next_number();
-        let Some(replay) = self.replay_of(session) else { return };
-        if replay.filters.front().is_some_and(|f| *f.filter == *filter) {
-            replay.asked = false;
-            replay.number = number;
+        if let Some(replay) = self.replay_of(session) {
+            replay.cancel(filter, number);
         }
-        replay.filters.retain(|f| *f.filter != *filter);
+    }
+
+    /// Has a session's replay, if there is one, go on at the end of the turn.
+    #[inline]
+    pub(super) fn replay_later(&mut self, session: u32) {
+        if let Some(replay) = self.replay_of(session)
+            && !std::mem::replace(&mut replay.listed, true)
+        {
+            self.replaying.push_back(session);
+        }
     }
 
     /// Goes on with the replays whose turn it is.
     pub(super) fn replay_all(&mut self) {
-        for session in std::mem::take(&mut self.replaying) {
-            self.replay(session);
+        if self.replaying.is_empty() {
+            return;
+        }
+        // A publisher that has not seen a new subscription's interest has posted what is to be retained before that,
+        // see `tell_new_subscribers`.
+        fence(Ordering::SeqCst);
+        self.catch_up();
+        for _ in 0..self.replaying.len().min(REPLAYS) {
+            let Some(session) = self.replaying.pop_front() else { return };
+            if let Some(replay) = self.replay_of(session) {
+                replay.listed = false;
+                self.replay(session);
+            }
         }
     }
 
     /// Shows what has come and asks for more, as far as the client takes it.
-    pub(super) fn replay(&mut self, session: u32) {
+    fn replay(&mut self, session: u32) {
         let mut asked_here = false;
         loop {
             match self.next_of_replay(session) {
@@ -78,7 +95,7 @@ impl Core {
                 Next::Ask(question, shard) if shard == self.id => {
                     if asked_here {
                         // One page a turn.
-                        return self.replaying.push(session);
+                        return self.replay_later(session);
                     }
                     asked_here = true;
                     let page = self.answer(&question);
@@ -106,6 +123,7 @@ impl Core {
     }
 
     fn next_of_replay(&mut self, session: u32) -> Next {
+        let number = self.next_number();
         let (now, shards) = (self.clients.now.mono, self.common.shards());
         let Some(target) = self.clients.sessions.get_mut(session as usize) else { return Next::Over };
         let (generation, outbox) = (target.generation, target.outbox.as_deref());
@@ -113,8 +131,10 @@ impl Core {
             return Next::Wait;
         };
         let Some(replay) = target.replay.as_deref_mut() else { return Next::Over };
+        replay.renew(number);
         loop {
-            let Some(filter) = replay.filters.front_mut() else { return Next::Over };
+            let Some(mut first) = replay.filters.first_entry() else { return Next::Over };
+            let (round, filter) = (*first.key(), first.get_mut());
             if let Some(message) = filter.page.front() {
                 let view = message.view();
                 let acknowledged = view.qos.min(granted(filter.options)) != QoS::AtMostOnce;
@@ -123,7 +143,7 @@ impl Core {
                     return Next::Wait;
                 }
                 let old = message.expired(now)
-                    || replay.seen.get(view.topic).is_some_and(|round| *round >= filter.round);
+                    || replay.seen.get(view.topic).is_some_and(|seen| *seen >= round);
                 let options = filter.options;
                 match filter.page.pop_front() {
                     Some(message) if !old => return Next::Show(message, options),
@@ -134,9 +154,10 @@ impl Core {
                 return Next::Wait;
             }
             if filter.shard >= shards {
-                replay.filters.pop_front();
+                replay.rounds.remove(&first.remove().filter);
                 continue;
             }
+            filter.asked = (filter.shard, filter.after.clone());
             let question = Question {
                 shard: self.id,
                 session: (session, generation),
@@ -158,12 +179,12 @@ impl Core {
         }
         let Some(replay) = target.replay.as_deref_mut().filter(|r| r.number == page.number) else { return };
         replay.asked = false;
-        let Some(filter) = replay.filters.front_mut() else { return };
+        let Some(mut first) = replay.filters.first_entry() else { return };
+        let filter = first.get_mut();
         filter.page.extend(page.messages);
         filter.after = page.after;
         if filter.after.is_none() {
-            let exact = !filter.filter.bytes().any(|b| b == b'+' || b == b'#');
-            filter.shard = if exact { shards } else { filter.shard + 1 };
+            filter.shard = if is_exact(&filter.filter) { shards } else { filter.shard + 1 };
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Core;
+use super::door::congested;
 use super::mailbox::{Mail, Page, Question};
 use crate::message::{ELSEWHERE, Message, MessageRef, Millis};
 use crate::metrics::{DropReason, RetainedChange};
@@ -56,8 +57,9 @@ impl Core {
         let home = self.common.home(m.topic);
         if home == self.id {
             self.store_retained(message);
-        } else {
-            self.post(home, Mail::Retain(message));
+        } else if let Some(batch) = self.outgoing.get_mut(usize::from(home)) {
+            batch.push(Mail::Retain(message));
+            self.looked_up.held_back |= congested(self.full, u32::from(home), batch);
         }
     }
 

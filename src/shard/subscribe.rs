@@ -18,7 +18,6 @@ impl Core {
     pub(super) fn subscribe(&mut self, key: u32, session: u32, packet: &Subscribe<'_>) {
         let version = self.clients.connections.get(key as usize).map_or(Version::V311, |c| c.link.version);
         let mut reasons: SmallVec<[u8; 16]> = SmallVec::new();
-        let before = self.replay_length(session);
         for wish in packet.filters.iter() {
             let reason = match self.add_subscription(session, &wish, packet.subscription_id) {
                 Ok(qos) => {
@@ -39,9 +38,6 @@ impl Core {
             reasons: &reasons,
         };
         self.clients.send(key, PacketLabel::SubAck, |out| suback.encode(version, out));
-        if before == 0 {
-            self.replay(session);
-        }
     }
 
     fn add_subscription(
