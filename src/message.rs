@@ -112,6 +112,12 @@ impl Message {
         self.bytes.len()
     }
 
+    /// When it expires, [`NEVER`] if it does not.
+    #[inline]
+    pub fn expires_at(&self) -> Millis {
+        self.expires_at
+    }
+
     /// Whether its Message Expiry Interval has passed.
     #[inline]
     pub fn expired(&self, now: Millis) -> bool {

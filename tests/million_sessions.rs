@@ -16,6 +16,7 @@ use switchboard::protocol::{
     Connect, ConnectProperties, PacketId, QoS, Subscribe, SubscribeFilter, SubscribeFilters, UserProperties,
     Version,
 };
+use switchboard::shard::mailbox::Mailbox;
 use switchboard::shard::{Common, Core};
 
 /// Shards that the sessions live on.
@@ -82,9 +83,18 @@ impl Shards {
         Self { cores, common, connections: Vec::new() }
     }
 
-    /// Ends a turn of every shard and takes all output.
+    /// Takes turns until no shard has anything to do.
     fn turn(&mut self) {
+        self.turn_each();
+        while self.cores.iter().any(Core::busy) || self.common.mailboxes.iter().any(Mailbox::posted) {
+            self.turn_each();
+        }
+    }
+
+    /// Ends a turn of every shard and takes all output.
+    fn turn_each(&mut self) {
         for core in &mut self.cores {
+            core.open_mail(|_| {});
             core.end_turn();
             for key in std::mem::take(&mut core.clients.dirty) {
                 let Some(client) = core.clients.connections.get_mut(key as usize) else { continue };

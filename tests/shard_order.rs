@@ -187,3 +187,53 @@ fn a_group_that_ends_with_a_bounce_leaves_no_interest() {
     shards.open_mail();
     assert!(shards.common.interest.is_empty(), "{:?}", shards.common.interest);
 }
+
+#[test]
+fn a_publisher_waits_while_the_other_shard_does_not_open_its_mail() {
+    let mut shards = Shards::new(2);
+    let (publisher, subscriber) = (shards.connect(0, "publisher"), shards.connect(1, "subscriber"));
+    shards.run(subscriber, &subscribe("stream", false));
+    let payload = vec![b'x'; 512 * 1024];
+    let paused =
+        |shards: &Shards| shards.cores[0].clients.connections.get(publisher.1 as usize).unwrap().paused;
+    let both = [publish("stream", &payload, false), publish("stream", b"later", false)].concat();
+    let (mut sent, mut acks) = (0, 0);
+    while !paused(&shards) {
+        sent += 1;
+        assert!(sent <= 16, "{sent} times half a MiB wait");
+        acks += shards.run(publisher, &both).len() / 4;
+    }
+    assert!(sent * payload.len() > 4 << 20);
+    assert_eq!(acks, 2 * sent - 1, "the last packet was not run");
+    let mut woken = Vec::new();
+    shards.cores[1].open_mail(|sender| woken.push(sender));
+    assert_eq!(woken, [0]);
+    shards.cores[1].end_turn();
+    shards.cores[0].end_turn();
+    assert_eq!(shards.cores[0].effects.resume, [publisher.1]);
+    shards.cores[0].resume(publisher.1);
+    shards.cores[0].end_turn();
+    assert_eq!(shards.heard(publisher)[0], 0x40, "PUBACK of what came later");
+    shards.open_mail();
+    let heard = shards.heard(subscriber);
+    assert!(heard.len() > sent * payload.len() && holds(&heard[heard.len() - 16..], b"later"));
+}
+
+#[test]
+fn who_subscribes_while_a_message_is_on_its_way_to_be_retained_learns_of_it() {
+    let mut shards = Shards::new(3);
+    let topic = shards.on(2, |n| format!("state/{n}"));
+    let (publisher, subscriber) = (shards.connect(0, "publisher"), shards.connect(1, "subscriber"));
+    // The publisher's shard has taken the message in and looked at the interest, and its turn is not over.
+    shards.cores[0].receive(publisher.1, &publish(&topic, b"news", true));
+    // Meanwhile somebody subscribes and is told by the topic's home that nothing is retained.
+    shards.run(subscriber, &subscribe(&topic, false));
+    for shard in [2, 1] {
+        shards.cores[shard].open_mail(|_| {});
+        shards.cores[shard].end_turn();
+    }
+    assert!(!holds(&shards.heard(subscriber), b"news"));
+    shards.cores[0].end_turn();
+    shards.open_mail();
+    assert!(holds(&shards.heard(subscriber), b"news"));
+}

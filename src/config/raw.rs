@@ -50,6 +50,7 @@ pub(super) struct RawLimits {
     pub(super) max_topic_bytes: Measured,
     pub(super) max_client_id_bytes: Measured,
     pub(super) max_subscriptions_per_session: Count,
+    pub(super) max_shared_subscriptions_per_session: Count,
     pub(super) max_connections: Count,
     pub(super) max_sessions: Count,
 }

@@ -131,7 +131,8 @@ impl Resolve<'_> {
                 &key("connect_timeout"),
                 timeout.0,
                 timeout.1,
-                SECOND..=10 * MINUTE,
+                // As far as the timer wheel reaches.
+                SECOND..=100 * SECOND,
             ),
             accept_backlog: values.count(&key("accept_backlog"), backlog.0, backlog.1, 1..=65_535),
         }
@@ -144,6 +145,7 @@ impl Resolve<'_> {
             max_topic_bytes: read!(self.size limits.max_topic_bytes in 256..=65_535),
             max_client_id_bytes: read!(self.size limits.max_client_id_bytes in 23..=65_535),
             max_subscriptions_per_session: read!(self.count limits.max_subscriptions_per_session in 1..=10_000_000),
+            max_shared_subscriptions_per_session: read!(self.count limits.max_shared_subscriptions_per_session in 1..=10_000),
             max_connections: read!(self.count limits.max_connections in 1..=100_000_000),
             max_sessions: read!(self.count limits.max_sessions in 1..=1_000_000_000),
         }

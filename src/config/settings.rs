@@ -114,6 +114,8 @@ pub struct LimitSettings {
     pub max_client_id_bytes: usize,
     /// Subscriptions of one session.
     pub max_subscriptions_per_session: usize,
+    /// Shared subscriptions of one session.
+    pub max_shared_subscriptions_per_session: usize,
     /// Connections over all listeners.
     pub max_connections: usize,
     /// Sessions, connected or not.
@@ -128,6 +130,7 @@ impl Default for LimitSettings {
             max_topic_bytes: 65_535,
             max_client_id_bytes: 1024,
             max_subscriptions_per_session: 10_000,
+            max_shared_subscriptions_per_session: 100,
             max_connections: 1_000_000,
             max_sessions: 2_000_000,
         }

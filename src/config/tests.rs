@@ -131,6 +131,7 @@ max_topic_levels = 9
 max_topic_bytes = "300B"
 max_client_id_bytes = "23B"
 max_subscriptions_per_session = 10
+max_shared_subscriptions_per_session = 8
 max_connections = 11
 max_sessions = 12
 [session]
@@ -194,6 +195,7 @@ fn other() -> Settings {
             max_topic_bytes: 300,
             max_client_id_bytes: 23,
             max_subscriptions_per_session: 10,
+            max_shared_subscriptions_per_session: 8,
             max_connections: 11,
             max_sessions: 12,
         },
@@ -405,8 +407,8 @@ const WRONG: &[(&str, &[&str])] = &[
             "f.toml:3:14  session.max_expiry: 1500ms is not allowed; whole seconds",
             "f.toml:4:18  session.max_keep_alive: 1d is not allowed; 0s to 65535s",
             "f.toml:6:12  sys.interval: 999ms is not allowed; 0s, or 1s to 1h",
-            "f.toml:9:19  listener.a.connect_timeout: 10 has no unit; a whole number with ms, s, m, h or d, 1s to 10m",
-            "f.toml:12:19  listener.b.connect_timeout: \"soon\" is no duration; a whole number with ms, s, m, h or d, 1s to 10m",
+            "f.toml:9:19  listener.a.connect_timeout: 10 has no unit; a whole number with ms, s, m, h or d, 1s to 100s",
+            "f.toml:12:19  listener.b.connect_timeout: \"soon\" is no duration; a whole number with ms, s, m, h or d, 1s to 100s",
         ],
     ),
     // Words.

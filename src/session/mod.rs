@@ -28,8 +28,7 @@ pub const EXPIRES_NEVER: u32 = u32::MAX;
 pub struct Session {
     /// Client Identifier.
     pub client_id: Arc<str>,
-    /// Topic Filters subscribed to, in the order of their texts, `$share` ones with their prefix. Options stand in the
-    /// index.
+    /// Topic Filters subscribed to, without the shared ones, in the order of their texts. Options stand in the index.
     pub filters: Vec<Arc<str>>,
     /// When an offline session ends; [`NEVER`] while it is connected or if it never does.
     pub ends_at: Millis,
@@ -75,11 +74,6 @@ impl Session {
         }
     }
 
-    /// Whether messages are kept for it while it is away.
-    pub fn persistent(&self) -> bool {
-        self.expiry > 0
-    }
-
     /// Deliveries in flight and waiting.
     pub fn owed(&self) -> (usize, usize) {
         self.outbox.as_ref().map_or((0, 0), |o| (usize::from(o.in_flight()), o.waiting()))
@@ -110,6 +104,8 @@ pub struct Membership {
     pub arrived: u64,
     /// Whether the group knows the member as being there.
     pub present: bool,
+    /// Unsubscribed, and here only until the connection ends: what the client has not acknowledged then goes back.
+    pub ended: bool,
     /// Options of the subscription, to join again with.
     pub options: crate::topic::SubscriptionOptions,
 }
@@ -144,7 +140,8 @@ impl Replay {
     pub fn add(&mut self, filter: Arc<str>, options: crate::topic::SubscriptionOptions, shard: u16) {
         self.round += 1;
         self.rounds.insert(filter.clone(), self.round);
-        let walk = ReplayFilter { filter, options, shard, after: None, asked: (shard, None), page: VecDeque::new() };
+        let walk =
+            ReplayFilter { filter, options, shard, after: None, asked: (shard, None), page: VecDeque::new() };
         self.filters.insert(self.round, walk);
     }
 

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use crate::message::{Delivery, Millis};
+use crate::message::{Delivery, Millis, NEVER};
 use crate::protocol::{PacketId, QoS};
 
 /// The first packet id of a session.
@@ -21,9 +21,6 @@ pub enum Stage {
     Published(Delivery),
     /// PUBREL sent, waiting for PUBCOMP; the message itself is no longer needed [MQTT-4.3.3-4].
     Released,
-    /// PUBLISH sent, and the message given to another member of its shared group. Only the client's PUBACK frees the
-    /// id and the room in its Receive Maximum.
-    Withdrawn,
     /// Finished, but an older one before it is not.
     Done,
 }
@@ -37,6 +34,8 @@ pub struct Outbox {
     in_flight: VecDeque<Stage>,
     waiting: VecDeque<Delivery>,
     waiting_bytes: usize,
+    /// No delivery that waits expires before.
+    soonest: Millis,
     /// Packet id of the front of `in_flight`, 0 while none was ever used.
     front: u16,
     /// Entries sent on this connection that count against the peer's Receive Maximum.
@@ -124,6 +123,10 @@ impl Outbox {
     /// Puts a delivery behind those that wait.
     pub fn push(&mut self, delivery: Delivery) {
         self.waiting_bytes += delivery.message.weight();
+        if self.waiting.is_empty() {
+            self.soonest = NEVER;
+        }
+        self.soonest = self.soonest.min(delivery.message.expires_at());
         self.waiting.push_back(delivery);
     }
 
@@ -166,12 +169,10 @@ impl Outbox {
     pub fn puback(&mut self, id: PacketId) -> Acknowledged {
         match self.stage_mut(id) {
             Some(Stage::Published(delivery)) if delivery.qos == QoS::AtLeastOnce => {}
-            Some(Stage::Withdrawn) => {}
             _ => return Acknowledged::Unknown,
         }
         match self.finish(id) {
             Some(Stage::Published(delivery)) => Acknowledged::Complete(delivery),
-            Some(Stage::Withdrawn) => Acknowledged::Finished,
             _ => Acknowledged::Unknown,
         }
     }
@@ -219,12 +220,6 @@ impl Outbox {
     pub fn resume(&mut self) {
         self.live = 0;
         self.resend = 0;
-        for stage in &mut self.in_flight {
-            if matches!(stage, Stage::Withdrawn) {
-                *stage = Stage::Done;
-            }
-        }
-        self.trim();
     }
 
     /// The next packet that has to be sent again, if there is room for it.
@@ -248,21 +243,16 @@ impl Outbox {
         self.resend < self.in_flight.len()
     }
 
-    /// Takes out what came through a shared group and may go to another member: all that waits, and QoS 1 in flight.
+    /// Takes out what came through a shared group and may go to another member: all that waits and, from a client that
+    /// is gone, what is in flight at QoS 1. A client that is there still gets its delivery completed [MQTT-3.10.4-3].
     /// What is in flight at QoS 2 stays: it must not reach a second client [MQTT-4.8.2-4] [MQTT-4.8.2-5].
-    ///
-    /// A client that is still `connected` will acknowledge what it has been sent.
     pub fn take_shared(&mut self, connected: bool, group: impl Fn(&Delivery) -> bool) -> Vec<Delivery> {
         let mut taken = Vec::new();
-        for (step, stage) in self.in_flight.iter_mut().enumerate() {
+        for (step, stage) in self.in_flight.iter_mut().enumerate().filter(|_| !connected) {
             if matches!(stage, Stage::Published(d) if d.qos == QoS::AtLeastOnce && group(d))
                 && let Stage::Published(delivery) = std::mem::replace(stage, Stage::Done)
             {
-                if connected && step < self.resend {
-                    *stage = Stage::Withdrawn;
-                } else {
-                    self.live -= u16::from(step < self.resend);
-                }
+                self.live -= u16::from(step < self.resend);
                 taken.push(delivery);
             }
         }
@@ -278,13 +268,26 @@ impl Outbox {
         taken
     }
 
+    /// Whether a delivery like this is in flight and may go to another member of its group.
+    pub fn holds(&self, like: impl Fn(&Delivery) -> bool) -> bool {
+        self.in_flight
+            .iter()
+            .any(|s| matches!(s, Stage::Published(d) if d.qos == QoS::AtLeastOnce && like(d)))
+    }
+
     /// Drops deliveries that wait and have expired [MQTT-3.3.2-5]; says how many and shows each.
     pub fn drop_expired(&mut self, now: Millis, mut dropped: impl FnMut(&Delivery)) -> usize {
+        if self.soonest > now {
+            return 0;
+        }
         let before = self.waiting.len();
-        let bytes = &mut self.waiting_bytes;
+        let (bytes, soonest) = (&mut self.waiting_bytes, &mut self.soonest);
+        *soonest = NEVER;
         self.waiting.retain(|delivery| {
             let keep = !delivery.message.expired(now);
-            if !keep {
+            if keep {
+                *soonest = (*soonest).min(delivery.message.expires_at());
+            } else {
                 dropped(delivery);
                 *bytes -= delivery.message.weight();
             }
@@ -319,7 +322,7 @@ impl Outbox {
 #[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::message::{ELSEWHERE, MessageRef, NEVER, SubscriptionIds, Via};
+    use crate::message::{ELSEWHERE, MessageRef, SubscriptionIds, Via};
 
     fn delivery(qos: QoS, expires_at: Millis) -> Delivery {
         let message = MessageRef {
@@ -451,17 +454,15 @@ mod tests {
     }
 
     #[test]
-    fn what_a_connected_client_holds_counts_until_it_acknowledges() {
+    fn what_a_connected_client_was_sent_stays_its_own() {
         let mut outbox = Outbox::default();
         let ids = [admitted(&mut outbox, QoS::AtLeastOnce), admitted(&mut outbox, QoS::AtLeastOnce)];
-        assert_eq!(outbox.take_shared(true, |_| true).len(), 2);
+        outbox.push(delivery(QoS::AtLeastOnce, NEVER));
+        assert_eq!(outbox.take_shared(true, |_| true).len(), 1, "what waits");
         assert_eq!(outbox.in_flight(), 2);
-        assert!(!outbox.open(2), "the client has not acknowledged anything");
-        assert!(matches!(outbox.puback(ids[0]), Acknowledged::Finished));
-        assert!(outbox.open(2));
+        assert!(matches!(outbox.puback(ids[0]), Acknowledged::Complete(_)));
         outbox.resume();
-        assert!(outbox.next_resend(2).is_none(), "it went to another member");
-        assert!(outbox.is_empty());
+        assert_eq!(resent(&mut outbox, 9), [(2, false)]);
     }
 
     #[test]

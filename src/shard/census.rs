@@ -29,7 +29,7 @@ impl Core {
             if let Some(session) = clients.sessions.get(key) {
                 census.counting.subscriptions += session.filters.len() as u64;
                 census.counting.shared_subscriptions +=
-                    session.memberships.as_ref().map_or(0, |m| m.len()) as u64;
+                    session.memberships.iter().flat_map(|all| all.iter()).filter(|m| !m.ended).count() as u64;
                 if let Some(outbox) = &session.outbox {
                     census.counting.inflight_messages += u64::from(outbox.in_flight());
                     census.counting.queued_messages += outbox.waiting() as u64;

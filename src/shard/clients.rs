@@ -37,6 +37,32 @@ pub struct Client {
     pub again: bool,
 }
 
+/// A session that has to be closed. The keys may be others' when its turn comes.
+#[derive(Clone, Copy, Debug)]
+pub struct Overflowed {
+    /// Slab key of the session.
+    pub session: u32,
+    /// Its generation.
+    pub generation: u32,
+    /// Slab key of its connection.
+    pub connection: u32,
+}
+
+/// A session in the table of client ids, with half of its id's hash: a table of a million grows without reading the
+/// sessions.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    hash: u32,
+    session: u32,
+}
+
+impl Known {
+    /// Spreads 32 bits over 64: the table takes its tag from the top and its place from the bottom.
+    fn table_hash(hash: u32) -> u64 {
+        u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    }
+}
+
 /// Everything of one shard that belongs to a client.
 #[derive(Debug)]
 pub struct Clients {
@@ -44,7 +70,7 @@ pub struct Clients {
     pub connections: Chunks<Client>,
     /// Sessions by slab key, which is what subscriptions point at.
     pub sessions: Chunks<Session>,
-    by_id: HashTable<u32>,
+    by_id: HashTable<Known>,
     hasher: ahash::RandomState,
     /// Connections with unsent output that the driver should write.
     pub dirty: Vec<u32>,
@@ -53,7 +79,7 @@ pub struct Clients {
     #[expect(clippy::vec_box, reason = "it is the boxes that are kept for the next sessions")]
     outboxes: Vec<Box<Outbox>>,
     /// Sessions that have to be closed because they do not read and configuration says so.
-    pub overflowed: Vec<u32>,
+    pub overflowed: Vec<Overflowed>,
     /// Deliveries of shared groups that are done with: told to the groups at the end of the step.
     pub settled: Vec<(Via, u32)>,
     /// What this shard has counted.
@@ -94,30 +120,34 @@ impl Clients {
         }
     }
 
+    fn hash(&self, client_id: &str) -> u32 {
+        self.hasher.hash_one(client_id) as u32
+    }
+
     /// Slab key of the session of a client id.
     pub fn find(&self, client_id: &str) -> Option<u32> {
-        let sessions = &self.sessions;
-        let same = |key: &u32| sessions.get(*key as usize).is_some_and(|s| &*s.client_id == client_id);
-        self.by_id.find(self.hasher.hash_one(client_id), same).copied()
+        let hash = self.hash(client_id);
+        let same = |known: &Known| {
+            known.hash == hash
+                && self.sessions.get(known.session as usize).is_some_and(|s| &*s.client_id == client_id)
+        };
+        self.by_id.find(Known::table_hash(hash), same).map(|known| known.session)
     }
 
     /// Adds a session; its client id is not in use.
     pub fn insert(&mut self, session: Session) -> u32 {
-        let hash = self.hasher.hash_one(&*session.client_id);
+        let hash = self.hash(&session.client_id);
         let key = self.sessions.insert(session) as u32;
-        let (sessions, hasher) = (&self.sessions, &self.hasher);
-        self.by_id.insert_unique(hash, key, |&key| {
-            sessions.get(key as usize).map_or(0, |s| hasher.hash_one(&*s.client_id))
-        });
+        let known = Known { hash, session: key };
+        self.by_id.insert_unique(Known::table_hash(hash), known, |known| Known::table_hash(known.hash));
         key
     }
 
     /// Takes a session out.
     pub fn remove(&mut self, key: u32) -> Option<Session> {
         let session = self.sessions.try_remove(key as usize)?;
-        if let Ok(entry) =
-            self.by_id.find_entry(self.hasher.hash_one(&*session.client_id), |&found| found == key)
-        {
+        let hash = self.hash(&session.client_id);
+        if let Ok(entry) = self.by_id.find_entry(Known::table_hash(hash), |known| known.session == key) {
             entry.remove();
         }
         Some(session)
@@ -206,7 +236,7 @@ impl Clients {
                 if outbox.open(client.link.receive_maximum)
                     && client.out.len() < self.terms.session.outbuf_bytes =>
             {
-                let (message, link) = (delivery.message.clone(), &mut client.link);
+                let link = &mut client.link;
                 let mut shape = Shape {
                     version: link.version,
                     qos,
@@ -217,17 +247,17 @@ impl Clients {
                     alias: None,
                 };
                 if link.rare.is_some() {
-                    assign_alias(link, &mut shape, message.view().topic);
+                    assign_alias(link, &mut shape, outgoing.message.topic);
                 }
                 if link.max_packet != u32::MAX && outgoing.packet_len(&shape) > link.max_packet as usize {
-                    withdraw_alias(link, &shape, message.view().topic);
+                    withdraw_alias(link, &shape, outgoing.message.topic);
                     self.counters.messages_dropped.bump(DropReason::TooLarge);
-                    self.settled.extend(via.map(|via| (via, message.weight() as u32)));
+                    self.settled.extend(via.map(|via| (via, outgoing.message.weight() as u32)));
                     return self.close_outbox(session);
                 }
                 shape.id = Some(outbox.admit(delivery));
                 outgoing.write(&shape, &mut client.out, &mut self.pool);
-                count_sent(&mut self.counters, qos, message.payload().len());
+                count_sent(&mut self.counters, qos, outgoing.message.payload.len());
                 mark(&mut self.dirty, connection, client);
             }
             _ => self.queue(session, delivery),
@@ -238,7 +268,7 @@ impl Clients {
     fn queue(&mut self, session: u32, delivery: Delivery) {
         let terms = &self.terms;
         let Some(target) = self.sessions.get_mut(session as usize) else { return };
-        let connection = target.connection;
+        let (connection, generation) = (target.connection, target.generation);
         let outbox = open_outbox(&mut self.outboxes, target);
         let full = |o: &Outbox| {
             o.waiting() >= terms.session.queue_messages
@@ -260,7 +290,9 @@ impl Clients {
                         continue;
                     }
                 }
-                Overflow::Disconnect if connection != OFFLINE => self.overflowed.push(session),
+                Overflow::Disconnect if connection != OFFLINE => {
+                    self.overflowed.push(Overflowed { session, generation, connection });
+                }
                 Overflow::DropNewest | Overflow::Disconnect => {}
             }
             return self.close_outbox(session);
@@ -312,7 +344,7 @@ impl Clients {
                     put_ack(client.out.bytes(&mut self.pool), AckKind::PubRel.first_byte(), id);
                     self.counters.packets_sent.bump(Packet::PubRel);
                 }
-                Stage::Withdrawn | Stage::Done => {}
+                Stage::Done => {}
             }
             mark(&mut self.dirty, target.connection, client);
         }

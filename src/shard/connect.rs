@@ -10,7 +10,7 @@ use crate::metrics::{CloseReason, Packet as PacketLabel, RefuseReason, Version a
 use crate::protocol::{
     ConnAck, ConnAckProperties, Connect, Frame, Packet, ReasonCode, Version, decode, forwarded_properties,
 };
-use crate::session::{Aliases, EXPIRES_NEVER, OFFLINE, Phase, Session, WillState};
+use crate::session::{Aliases, EXPIRES_NEVER, Phase, Session, WillState};
 use crate::topic;
 
 /// Characters of an assigned Client Identifier: those that every 3.1.1 server must accept [MQTT-3.1.3-5].
@@ -313,10 +313,5 @@ impl clients::Clients {
             outbox.resume();
         }
         self.pump(session);
-    }
-
-    /// Whether a session has no connection.
-    pub fn offline(&self, session: u32) -> bool {
-        self.sessions.get(session as usize).is_none_or(|s| s.connection == OFFLINE)
     }
 }

@@ -93,6 +93,7 @@ impl Core {
             clients: &mut self.clients,
             groups: &mut self.groups,
             outgoing: &mut self.outgoing,
+            full: self.full,
             id: self.id,
         };
         match lists.as_slice() {
@@ -139,6 +140,7 @@ struct Receivers<'c> {
     clients: &'c mut Clients,
     groups: &'c mut Groups,
     outgoing: &'c mut [Batch],
+    full: Mask,
     id: ShardId,
 }
 
@@ -147,7 +149,7 @@ impl Receivers<'_> {
     fn one(&mut self, subscription: Subscription, message: &mut Outgoing<'_>) {
         let (target, options) = (subscription.target, subscription.options);
         if target.is_group() {
-            return to_group(self.groups, self.clients, self.outgoing, self.id, target.key(), message);
+            return self.give_to_group(target.key(), message);
         }
         let m = &message.message;
         // [MQTT-3.8.3-3]
@@ -170,9 +172,7 @@ impl Receivers<'_> {
         let m = message.message;
         let (mut qos, mut retain, mut ids, mut any) = (QoS::AtMostOnce, false, SubscriptionIds::None, false);
         for Subscription { target, options } in subscriptions {
-            if target.is_group() {
-                to_group(self.groups, self.clients, self.outgoing, self.id, target.key(), message);
-            } else if !(options.no_local() && m.from == target.key()) {
+            if !(options.no_local() && m.from == target.key()) {
                 any = true;
                 qos = qos.max(granted(*options));
                 retain |= options.retain_as_published();
@@ -184,6 +184,26 @@ impl Receivers<'_> {
             self.note_seen(target, m.topic);
         }
         self.clients.deliver(target.key(), m.qos.min(qos), m.retain && retain, &ids, message, None);
+    }
+
+    /// Gives a message to a shared group that lives here.
+    fn give_to_group(&mut self, group: u32, message: &mut Outgoing<'_>) {
+        let m = message.message;
+        match self.groups.dispatch(group, m.topic, m.weight(), m.qos as u8) {
+            Chosen::Member(assigned) => {
+                if !to_member(self.clients, self.outgoing, self.full, self.id, &assigned, message) {
+                    self.groups.unsent(&assigned.via);
+                }
+            }
+            Chosen::Wait => {
+                if let Err(lost) = self.groups.wait(group, message.owned()) {
+                    let members = self.groups.get(group).map_or(0, super::shared::Group::members);
+                    let why =
+                        if members == 0 { DropReason::SharedNoMember } else { DropReason::SharedBacklogFull };
+                    self.clients.counters.messages_dropped.add(why, lost as u64);
+                }
+            }
+        }
     }
 
     /// A session that is still being shown retained messages must not get an older one of this topic afterwards.
@@ -202,44 +222,27 @@ pub(super) fn congested(full: Mask, shard: u32, batch: &Batch) -> bool {
     full & (1 << shard) != 0 || batch.weight() > super::mailbox::FULL
 }
 
-/// Gives a message to a shared group that lives here.
-pub(super) fn to_group(
-    groups: &mut Groups,
-    clients: &mut Clients,
-    outgoing: &mut [Batch],
-    id: ShardId,
-    group: u32,
-    message: &mut Outgoing<'_>,
-) {
-    let m = message.message;
-    match groups.dispatch(group, m.topic, m.weight(), m.qos as u8) {
-        Chosen::Member(assigned) => to_member(clients, outgoing, id, &assigned, message),
-        Chosen::Wait => {
-            if let Err(lost) = groups.wait(group, message.owned()) {
-                let members = groups.get(group).map_or(0, super::shared::Group::members);
-                let why =
-                    if members == 0 { DropReason::SharedNoMember } else { DropReason::SharedBacklogFull };
-                clients.counters.messages_dropped.add(why, lost as u64);
-            }
-        }
-    }
-}
-
-/// Sends a group's message to the member that was chosen.
+/// Sends a group's message to the member that was chosen. `false`: at QoS 0 to a shard that does not keep up, dropped.
+/// At QoS > 0 a member's bound on what it has not settled is a bound on its mail, too.
 pub(super) fn to_member(
     clients: &mut Clients,
     outgoing: &mut [Batch],
+    full: Mask,
     id: ShardId,
     assigned: &Assigned,
     message: &mut Outgoing<'_>,
-) {
-    let options = assigned.options;
+) -> bool {
+    let (m, options) = (&message.message, assigned.options);
+    let qos = m.qos.min(granted(options));
     if assigned.shard == id {
-        let m = &message.message;
         let ids = options.id().map_or(SubscriptionIds::None, SubscriptionIds::One);
-        let (qos, retain) = (m.qos.min(granted(options)), m.retain && options.retain_as_published());
+        let retain = m.retain && options.retain_as_published();
         clients.deliver(assigned.session, qos, retain, &ids, message, Some(assigned.via));
     } else if let Some(batch) = outgoing.get_mut(usize::from(assigned.shard)) {
+        if qos == QoS::AtMostOnce && congested(full, u32::from(assigned.shard), batch) {
+            clients.counters.messages_dropped.bump(DropReason::OutboxFull);
+            return false;
+        }
         batch.push(Mail::Share(Box::new(Share {
             message: message.owned(),
             session: assigned.session,
@@ -247,4 +250,5 @@ pub(super) fn to_member(
             via: assigned.via,
         })));
     }
+    true
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
+use super::clients::Overflowed;
 use super::door::{granted, to_member};
 use super::interest::Mask;
 use super::mailbox::{Gone, Join, Mail, Share};
@@ -10,6 +11,7 @@ use super::{Core, End, ShardId};
 use crate::message::{ELSEWHERE, Message, MessageRef, SubscriptionIds};
 use crate::metrics::{CloseReason, DropReason};
 use crate::protocol::{QoS, ReasonCode};
+use crate::session::Session;
 use crate::topic::{Subscription, SubscriptionOptions, Target};
 
 /// Emptied batches kept for the next turn.
@@ -114,8 +116,10 @@ impl Core {
     }
 
     pub(super) fn member_goes(&mut self, gone: Gone) {
-        let text = gone.text.clone();
-        let Some((group, lost)) = self.groups.gone(gone) else { return };
+        let (text, returned) = (gone.text.clone(), gone.returned.len());
+        let Some((group, lost)) = self.groups.gone(gone) else {
+            return self.clients.counters.messages_dropped.add(DropReason::SharedNoMember, returned as u64);
+        };
         self.clients.counters.messages_dropped.add(DropReason::SharedNoMember, lost as u64);
         if self.groups.get(group).is_none_or(|g| g.text != text) {
             self.drop_interest(super::shared::split(&text).1, Target::group(group));
@@ -158,15 +162,31 @@ impl Core {
 
     /// Hands out what waits in a group, as far as members have room.
     fn drain_group(&mut self, group: u32) {
+        self.drop_expired(group);
         while let Some((message, assigned)) = self.groups.next(group) {
             let mut outgoing = self.clients.outgoing(message.view(), false);
             outgoing.owned = Some(message.clone());
-            to_member(&mut self.clients, &mut self.outgoing, self.id, &assigned, &mut outgoing);
+            if !to_member(&mut self.clients, &mut self.outgoing, self.full, self.id, &assigned, &mut outgoing)
+            {
+                self.groups.unsent(&assigned.via);
+            }
             self.clients.delivered(outgoing);
         }
     }
 
-    /// Tells the groups what their members are done with.
+    /// Lets go of what has expired while it waited for a member [MQTT-3.3.2-5].
+    fn drop_expired(&mut self, group: u32) {
+        let expired = self.groups.drop_expired(group, self.clients.now.mono);
+        self.clients.counters.messages_dropped.add(DropReason::Expired, expired as u64);
+    }
+
+    /// Makes room in the groups where messages have expired.
+    pub(super) fn sweep_groups(&mut self) {
+        for group in self.groups.outdated(self.clients.now.mono) {
+            self.drop_expired(group);
+        }
+    }
+
     fn settle(&mut self) {
         // Settling hands out more, which may settle more (a message that is too large for its member).
         while !self.clients.settled.is_empty() {
@@ -185,8 +205,10 @@ impl Core {
     pub fn end_turn(&mut self) -> Mask {
         self.replay_all();
         self.settle();
-        for session in std::mem::take(&mut self.clients.overflowed) {
-            if let Some(connection) = self.clients.connection_of(session) {
+        for overflowed in std::mem::take(&mut self.clients.overflowed) {
+            let Overflowed { session, generation, connection } = overflowed;
+            let same = |s: &Session| s.generation == generation && s.connection == connection;
+            if self.clients.sessions.get(session as usize).is_some_and(same) {
                 let code = ReasonCode::QUOTA_EXCEEDED;
                 self.end(
                     connection,

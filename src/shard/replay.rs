@@ -20,7 +20,10 @@ use crate::topic::SubscriptionOptions;
 const ROOM: usize = 64 * 1024;
 
 /// Sessions whose replays go on in one turn.
-const REPLAYS: usize = 32;
+const REPLAYS: usize = 1024;
+
+/// Pages of wildcard filters that are filled in one turn.
+const WALKS: usize = 32;
 
 fn is_exact(filter: &str) -> bool {
     !filter.bytes().any(|b| b == b'+' || b == b'#')
@@ -77,27 +80,33 @@ impl Core {
         // see `tell_new_subscribers`.
         fence(Ordering::SeqCst);
         self.catch_up();
+        let mut walks = 0;
         for _ in 0..self.replaying.len().min(REPLAYS) {
             let Some(session) = self.replaying.pop_front() else { return };
             if let Some(replay) = self.replay_of(session) {
                 replay.listed = false;
-                self.replay(session);
+                walks += usize::from(self.replay(session));
+            }
+            if walks == WALKS {
+                return;
             }
         }
     }
 
-    /// Shows what has come and asks for more, as far as the client takes it.
-    fn replay(&mut self, session: u32) {
-        let mut asked_here = false;
+    /// Shows what has come and asks for more, as far as the client takes it. `true`: a wildcard's page was filled here.
+    fn replay(&mut self, session: u32) -> bool {
+        let (mut asked_here, mut walked) = (false, false);
         loop {
             match self.next_of_replay(session) {
                 Next::Show(message, options) => self.show(session, &message, options),
                 Next::Ask(question, shard) if shard == self.id => {
                     if asked_here {
                         // One page a turn.
-                        return self.replay_later(session);
+                        self.replay_later(session);
+                        return walked;
                     }
                     asked_here = true;
+                    walked = !is_exact(&question.filter);
                     let page = self.answer(&question);
                     self.page(page);
                 }
@@ -105,14 +114,15 @@ impl Core {
                     if let Some(replay) = self.replay_of(session) {
                         replay.asked = true;
                     }
-                    return self.post(shard, Mail::Ask(Box::new(question)));
+                    self.post(shard, Mail::Ask(Box::new(question)));
+                    return walked;
                 }
-                Next::Wait => return,
+                Next::Wait => return walked,
                 Next::Over => {
                     if let Some(target) = self.clients.sessions.get_mut(session as usize) {
                         target.replay = None;
                     }
-                    return;
+                    return walked;
                 }
             }
         }
@@ -142,8 +152,8 @@ impl Core {
                 if client.out.len() >= ROOM || (acknowledged && !open) {
                     return Next::Wait;
                 }
-                let old = message.expired(now)
-                    || replay.seen.get(view.topic).is_some_and(|seen| *seen >= round);
+                let old =
+                    message.expired(now) || replay.seen.get(view.topic).is_some_and(|seen| *seen >= round);
                 let options = filter.options;
                 match filter.page.pop_front() {
                     Some(message) if !old => return Next::Show(message, options),

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::Core;
 use super::door::congested;
 use super::mailbox::{Mail, Page, Question};
-use crate::message::{ELSEWHERE, Message, MessageRef, Millis};
+use crate::message::{ELSEWHERE, Message, MessageRef, Millis, NEVER};
 use crate::metrics::{DropReason, RetainedChange};
 use crate::topic::RetainedIndex;
 
@@ -17,11 +17,18 @@ const PAGE: usize = 256;
 /// Topics looked at for one page at most, matching or not.
 const VISITS: usize = 4096;
 
+/// Topics that a sweep for expired messages looks at in a tick.
+const SWEEP: usize = 1024;
+
 /// The index with its weight.
 #[derive(Debug, Default)]
 pub(super) struct Retained {
     index: RetainedIndex<Arc<Message>>,
     bytes: usize,
+    /// How many of them expire.
+    expiring: usize,
+    /// Where the sweep for what has expired goes on.
+    sweep: Option<Arc<str>>,
 }
 
 impl Retained {
@@ -37,14 +44,19 @@ impl Retained {
 
     fn set(&mut self, message: Arc<Message>) -> Option<Arc<Message>> {
         self.bytes += message.weight();
+        self.expiring += usize::from(message.expires_at() != NEVER);
         let old = self.index.insert(Arc::from(message.view().topic), message);
-        self.bytes -= old.as_ref().map_or(0, |m| m.weight());
+        if let Some(old) = &old {
+            self.bytes -= old.weight();
+            self.expiring -= usize::from(old.expires_at() != NEVER);
+        }
         old
     }
 
     fn clear(&mut self, topic: &str) -> Option<Arc<Message>> {
         let old = self.index.remove(topic)?;
         self.bytes -= old.weight();
+        self.expiring -= usize::from(old.expires_at() != NEVER);
         Some(old)
     }
 }
@@ -109,6 +121,24 @@ impl Core {
         let after = self.retained.index.scan(&question.filter, question.after.as_deref(), VISITS, &mut take);
         self.forget_expired(&expired, now);
         Page { session: question.session, number: question.number, messages, after }
+    }
+
+    /// Looks at some retained messages for expired ones, which nobody may ever ask for again.
+    pub(super) fn sweep_retained(&mut self) {
+        if self.retained.expiring == 0 {
+            return;
+        }
+        let now = self.clients.now.mono;
+        let mut expired = Vec::new();
+        let after = self.retained.sweep.take();
+        // Clients cannot publish to what `#` leaves out.
+        self.retained.sweep = self.retained.index.scan("#", after.as_deref(), SWEEP, |topic, message| {
+            if message.expired(now) {
+                expired.push(topic.clone());
+            }
+            ControlFlow::Continue(())
+        });
+        self.forget_expired(&expired, now);
     }
 
     fn forget_expired(&mut self, topics: &[Arc<str>], now: Millis) {

@@ -13,7 +13,7 @@ use slab::Slab;
 
 use super::mailbox::{Gone, Join};
 use crate::config::settings::{SharingSettings, Strategy};
-use crate::message::{Message, Via};
+use crate::message::{Message, Millis, NEVER, Via};
 use crate::topic::SubscriptionOptions;
 
 /// Sticky keys remembered in each of the two generations of [`Sticky`].
@@ -40,30 +40,28 @@ pub struct Member {
 /// Which member a key's messages go to, remembered for the keys used most recently.
 #[derive(Debug, Default)]
 struct Sticky {
-    young: HashMap<u64, u32, ahash::RandomState>,
-    old: HashMap<u64, u32, ahash::RandomState>,
+    young: HashMap<u64, Choice, ahash::RandomState>,
+    old: HashMap<u64, Choice, ahash::RandomState>,
 }
 
+/// A member's slot and stay: whoever has the slot later is not meant.
+type Choice = (u32, u32);
+
 impl Sticky {
-    fn get(&mut self, key: u64) -> Option<u32> {
-        if let Some(&slot) = self.young.get(&key) {
-            return Some(slot);
+    fn get(&mut self, key: u64) -> Option<Choice> {
+        if let Some(&choice) = self.young.get(&key) {
+            return Some(choice);
         }
-        let slot = self.old.remove(&key)?;
-        self.set(key, slot);
-        Some(slot)
+        let choice = self.old.remove(&key)?;
+        self.set(key, choice);
+        Some(choice)
     }
 
-    fn set(&mut self, key: u64, slot: u32) {
+    fn set(&mut self, key: u64, choice: Choice) {
         if self.young.len() >= STICKY_KEYS {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.insert(key, slot);
-    }
-
-    fn forget(&mut self, slot: u32) {
-        self.young.retain(|_, s| *s != slot);
-        self.old.retain(|_, s| *s != slot);
+        self.young.insert(key, choice);
     }
 }
 
@@ -85,6 +83,8 @@ pub struct Group {
     backlog_bytes: usize,
     backlog_max: usize,
     backlog_max_bytes: usize,
+    /// Nothing that waits expires before.
+    soonest: Millis,
     /// Deliveries to lost members that will still bounce; nothing goes out before they have.
     settling: u64,
     /// A desk group: it stays when it has no members, and its length is shown to the shards that fill it.
@@ -148,6 +148,7 @@ impl Group {
             backlog_bytes: 0,
             backlog_max: settings.backlog_messages,
             backlog_max_bytes: settings.backlog_bytes,
+            soonest: NEVER,
             settling: 0,
             desk: None,
         }
@@ -185,17 +186,26 @@ impl Group {
             .is_some_and(|m| m.present && m.unsettled < caps.messages && m.unsettled_bytes < caps.bytes)
     }
 
+    fn stay(&self, slot: u32) -> Option<u32> {
+        self.members.get(slot as usize).map(|member| member.stay)
+    }
+
     fn choose(&mut self, topic: &str, caps: Caps, dice: &mut Dice<'_>) -> Option<u32> {
         match self.strategy {
             Strategy::Sticky => {
                 let key = self.key_of(topic, dice.hasher);
-                if let Some(slot) = self.sticky.get(key).filter(|&slot| self.has_room(slot, caps)) {
+                if let Some((slot, stay)) = self.sticky.get(key)
+                    && self.stay(slot) == Some(stay)
+                    && self.has_room(slot, caps)
+                {
                     return Some(slot);
                 }
                 // Rendezvous hashing: a key whose memory was lost finds the same member again.
                 let open = self.present.iter().copied().filter(|&slot| self.has_room(slot, caps));
                 let slot = open.max_by_key(|slot| dice.hasher.hash_one((key, slot)))?;
-                self.sticky.set(key, slot);
+                if let Some(stay) = self.stay(slot) {
+                    self.sticky.set(key, (slot, stay));
+                }
                 Some(slot)
             }
             Strategy::RoundRobin => self.next_in_turn(caps),
@@ -255,6 +265,7 @@ impl Group {
             return Err(1);
         }
         self.backlog_bytes += message.weight();
+        self.soonest = self.soonest.min(message.expires_at());
         self.backlog.push_back(message);
         self.show();
         Ok(())
@@ -281,9 +292,30 @@ impl Group {
         }
     }
 
-    fn leave(&mut self, slot: u32) {
-        self.present.retain(|&s| s != slot);
-        self.sticky.forget(slot);
+    /// What comes back from a lost member.
+    fn take_back(&mut self, messages: impl IntoIterator<Item = Arc<Message>>) {
+        for message in messages {
+            self.soonest = self.soonest.min(message.expires_at());
+            self.returned.push_back(message);
+        }
+    }
+
+    fn drop_expired(&mut self, now: Millis) -> usize {
+        let before = self.returned.len() + self.backlog.len();
+        let mut soonest = NEVER;
+        let mut stays = |message: &Arc<Message>| {
+            let stays = !message.expired(now);
+            if stays {
+                soonest = soonest.min(message.expires_at());
+            }
+            stays
+        };
+        self.returned.retain(&mut stays);
+        self.backlog.retain(&mut stays);
+        self.backlog_bytes = self.backlog.iter().map(|message| message.weight()).sum();
+        self.soonest = soonest;
+        self.show();
+        before - self.returned.len() - self.backlog.len()
     }
 }
 
@@ -415,22 +447,24 @@ impl Groups {
     pub fn gone(&mut self, gone: Gone) -> Option<(u32, Lost)> {
         let key = self.by_text.get(&gone.text).copied()?;
         let group = self.all.get_mut(key as usize)?;
-        let (slot, member) = group
+        let member = group
             .members
             .iter_mut()
-            .find(|(_, m)| m.shard == gone.shard && m.session == gone.session && m.stay == gone.stay)?;
-        if member.present {
-            // What was sent and had not arrived when the member left comes back as bounces.
-            group.settling += member.sent.saturating_sub(gone.arrived);
+            .find(|(_, m)| m.shard == gone.shard && m.session == gone.session && m.stay == gone.stay);
+        if let Some((slot, member)) = member {
+            if member.present {
+                // What was sent and had not arrived when the member left comes back as bounces.
+                group.settling += member.sent.saturating_sub(gone.arrived);
+            }
+            member.present = false;
+            member.unsettled = 0;
+            member.unsettled_bytes = 0;
+            if !gone.away {
+                group.members.remove(slot);
+            }
+            group.present.retain(|&s| s as usize != slot);
         }
-        member.present = false;
-        member.unsettled = 0;
-        member.unsettled_bytes = 0;
-        if !gone.away {
-            group.members.remove(slot);
-        }
-        group.leave(slot as u32);
-        group.returned.extend(gone.returned);
+        group.take_back(gone.returned);
         Some((key, self.forget_if_unused(key)))
     }
 
@@ -450,7 +484,7 @@ impl Groups {
     pub fn bounced(&mut self, key: u32, message: Arc<Message>) -> Lost {
         let Some(group) = self.all.get_mut(key as usize) else { return 1 };
         group.settling = group.settling.saturating_sub(1);
-        group.returned.push_back(message);
+        group.take_back([message]);
         self.forget_if_unused(key)
     }
 
@@ -478,6 +512,26 @@ impl Groups {
             group.assign(slot, weight, counted, (home, key))
         });
         assigned.map_or(Chosen::Wait, Chosen::Member)
+    }
+
+    /// A message that was assigned is not sent after all.
+    pub fn unsent(&mut self, via: &Via) {
+        let member =
+            self.all.get_mut(via.group as usize).and_then(|g| g.members.get_mut(via.member as usize));
+        if let Some(member) = member.filter(|m| m.stay == via.stay) {
+            member.sent -= 1;
+        }
+    }
+
+    /// Groups in which something that waits has expired.
+    pub fn outdated(&self, now: Millis) -> Vec<u32> {
+        self.all.iter().filter(|(_, group)| group.soonest <= now).map(|(key, _)| key as u32).collect()
+    }
+
+    /// Lets go of what has expired; says how many messages.
+    pub fn drop_expired(&mut self, key: u32, now: Millis) -> usize {
+        let group = self.all.get_mut(key as usize).filter(|group| group.soonest <= now);
+        group.map_or(0, |group| group.drop_expired(now))
     }
 
     /// Keeps a message until a member has room.

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use super::Core;
 use super::mailbox::{Gone, Join, Mail};
+use crate::message::Delivery;
 use crate::metrics::{Packet as PacketLabel, SubscribeRefusal};
 use crate::protocol::{
     QoS, ReasonCode, ReasonProperties, RetainHandling, SubAck, Subscribe, SubscribeFilter, UnsubAck,
     Unsubscribe, Version,
 };
-use crate::session::{Membership, OFFLINE};
+use crate::session::{Membership, Outbox};
 use crate::topic::{Subscription, SubscriptionOptions, Target, parse_filter};
 
 impl Core {
@@ -54,13 +56,16 @@ impl Core {
             wish.retain_as_published,
             id.unwrap_or(0),
         );
-        let limit = self.common.settings.limits.max_subscriptions_per_session;
-        let full = self.clients.sessions.get(session as usize).is_none_or(|s| s.filters.len() >= limit);
+        let limits = &self.common.settings.limits;
+        let (limit, shared_limit) =
+            (limits.max_subscriptions_per_session, limits.max_shared_subscriptions_per_session);
         let quota = (ReasonCode::QUOTA_EXCEEDED, SubscribeRefusal::QuotaExceeded);
         if parsed.share.is_some() {
+            let full = self.memberships(session) >= shared_limit;
             self.join_group(session, wish.filter, options, full).map_err(|()| quota)?;
             return Ok(wish.qos);
         }
+        let full = self.clients.sessions.get(session as usize).is_none_or(|s| s.filters.len() >= limit);
         let target = Target::session(session);
         let added = self.index.subscribe(wish.filter, Subscription { target, options });
         if full && added.replaced.is_none() {
@@ -103,6 +108,11 @@ impl Core {
             Ok(at) => {
                 let Some(known) = memberships.get_mut(at) else { return Ok(()) };
                 known.options = options;
+                if std::mem::take(&mut known.ended) {
+                    known.stay = stay;
+                    known.arrived = 0;
+                    known.present = true;
+                }
                 Join { text: known.filter.clone(), shard: self.id, session, stay: known.stay, options }
             }
             Err(_) if full => {
@@ -113,9 +123,15 @@ impl Core {
             }
             Err(at) => {
                 let text: Arc<str> = Arc::from(text);
-                let new = Membership { filter: text.clone(), stay, arrived: 0, present: true, options };
+                let new = Membership {
+                    filter: text.clone(),
+                    stay,
+                    arrived: 0,
+                    present: true,
+                    ended: false,
+                    options,
+                };
                 memberships.insert(at, new);
-                insert_filter(&mut target.filters, text.clone());
                 Join { text, shard: self.id, session, stay, options }
             }
         };
@@ -155,29 +171,68 @@ impl Core {
 
     /// Takes a session out of its groups because its connection is gone; it comes back if it is `away` only.
     pub(super) fn leave_groups(&mut self, session: u32, away: bool) {
-        for at in 0..self.memberships(session) {
-            self.leave_group(session, at, away);
+        let Some(target) = self.clients.sessions.get_mut(session as usize) else { return };
+        let Some(memberships) = target.memberships.as_ref() else { return };
+        let mut returned: HashMap<u32, Vec<Delivery>, ahash::RandomState> =
+            memberships.iter().map(|m| (m.stay, Vec::new())).collect();
+        if let Some(outbox) = target.outbox.as_mut() {
+            let theirs =
+                |delivery: &Delivery| delivery.via.is_some_and(|via| returned.contains_key(&via.stay));
+            for delivery in outbox.take_shared(false, theirs) {
+                if let Some(via) = delivery.via {
+                    returned.entry(via.stay).or_default().push(delivery);
+                }
+            }
         }
-        if !away && let Some(target) = self.clients.sessions.get_mut(session as usize) {
-            target.memberships = None;
+        for at in 0..self.memberships(session) {
+            let stay = self.membership_mut(session, at).map(|m| m.stay);
+            let returned = stay.and_then(|stay| returned.remove(&stay)).unwrap_or_default();
+            self.leave_group(session, at, away, returned);
+        }
+        self.drop_memberships(session, |m, _| away && !m.ended);
+        self.clients.close_outbox(session);
+    }
+
+    /// Ends one membership. What the client has been sent already it may still acknowledge [MQTT-3.10.4-3].
+    fn end_membership(&mut self, session: u32, at: usize) {
+        let Some(stay) = self.membership_mut(session, at).map(|m| m.stay) else { return };
+        let outbox = self.clients.sessions.get_mut(session as usize).and_then(|s| s.outbox.as_mut());
+        let waiting = outbox.map(|o| o.take_shared(true, |d| d.via.is_some_and(|via| via.stay == stay)));
+        self.leave_group(session, at, false, waiting.unwrap_or_default());
+        if let Some(membership) = self.membership_mut(session, at) {
+            membership.ended = true;
+        }
+        self.clients.close_outbox(session);
+        self.drop_memberships(session, |m, outbox| {
+            let of_this_stay = |d: &Delivery| d.via.is_some_and(|via| via.stay == m.stay);
+            !m.ended || outbox.is_some_and(|outbox| outbox.holds(of_this_stay))
+        });
+    }
+
+    fn drop_memberships(&mut self, session: u32, keep: impl Fn(&Membership, Option<&Outbox>) -> bool) {
+        let Some(target) = self.clients.sessions.get_mut(session as usize) else { return };
+        if let Some(memberships) = target.memberships.as_mut() {
+            memberships.retain(|m| keep(m, target.outbox.as_deref()));
+            if memberships.is_empty() {
+                target.memberships = None;
+            }
         }
     }
 
-    fn leave_group(&mut self, session: u32, at: usize, away: bool) {
+    /// Tells a group that a member is gone, and gives back what it had been given.
+    fn leave_group(&mut self, session: u32, at: usize, away: bool, returned: Vec<Delivery>) {
         let id = self.id;
-        let Some(target) = self.clients.sessions.get_mut(session as usize) else { return };
-        let Some(membership) = target.memberships.as_mut().and_then(|m| m.get_mut(at)) else { return };
+        let Some(membership) = self.membership_mut(session, at) else { return };
+        let Membership { stay, ended, arrived, .. } = *membership;
         membership.present = false;
-        let (text, stay) = (membership.filter.clone(), membership.stay);
-        let home = self.common.home(&text);
-        let arrived = if home == id { u64::MAX } else { membership.arrived };
-        let connected = target.connection != OFFLINE;
-        let returned = target.outbox.as_mut().map_or_else(Vec::new, |outbox| {
-            outbox.take_shared(connected, |delivery| delivery.via.is_some_and(|via| via.stay == stay))
-        });
+        let text = membership.filter.clone();
+        if ended && returned.is_empty() {
+            return;
+        }
         self.clients.counters.shared_redispatched += returned.len() as u64;
+        let home = self.common.home(&text);
+        let arrived = if home == id { u64::MAX } else { arrived };
         let returned = returned.into_iter().map(|delivery| delivery.message).collect();
-        self.clients.close_outbox(session);
         let gone = Gone { text, shard: id, session, stay, arrived, returned, away };
         if home == id {
             self.member_goes(gone);
@@ -222,21 +277,19 @@ impl Core {
             .and_then(|s| s.memberships.as_ref())
             .and_then(|memberships| place(memberships, filter).ok());
         if let Some(at) = shared {
-            // What was in flight through the group goes to another member, as if this one had left.
-            self.leave_group(session, at, false);
-        } else if !self.drop_interest(filter, Target::session(session)) {
+            let there = self.membership_mut(session, at).is_some_and(|m| !m.ended);
+            if there {
+                self.end_membership(session, at);
+            }
+            return there;
+        }
+        if !self.drop_interest(filter, Target::session(session)) {
             return false;
         }
         self.cancel_replay(session, filter);
         let Some(target) = self.clients.sessions.get_mut(session as usize) else { return true };
         if let Ok(at) = target.filters.binary_search_by(|known| (**known).cmp(filter)) {
             target.filters.remove(at);
-        }
-        if let (Some(at), Some(memberships)) = (shared, target.memberships.as_mut()) {
-            memberships.remove(at);
-            if memberships.is_empty() {
-                target.memberships = None;
-            }
         }
         true
     }
@@ -260,9 +313,7 @@ impl Core {
             .map(|s| std::mem::take(&mut s.filters))
             .unwrap_or_default();
         for filter in filters {
-            if !filter.starts_with("$share/") {
-                self.drop_interest(&filter, Target::session(session));
-            }
+            self.drop_interest(&filter, Target::session(session));
         }
     }
 }

@@ -26,6 +26,8 @@ impl Core {
                 }
             }
         }
+        self.sweep_groups();
+        self.sweep_retained();
         self.take_census();
     }
 
@@ -43,8 +45,7 @@ impl Core {
             Phase::Open => {
                 // One and a half times the Keep Alive [MQTT-3.1.2-22].
                 let due = Millis::from(link.last_seen) * TICK + Millis::from(link.keep_alive) * 1500;
-                if link.keep_alive == 0 {
-                } else if client.paused || due > now {
+                if client.paused || due > now {
                     // Unread bytes of a paused connection are a sign of life.
                     self.timers.arm(timer, due.max(now + TICK));
                 } else {
