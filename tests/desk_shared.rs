@@ -466,3 +466,81 @@ fn a_tenant_without_rules_is_refused() {
     desk.metric_until("switchboard_desk_messages_total", r#"outcome="unknown_tenant""#, |n| n == 2);
     desk.close();
 }
+
+#[test]
+fn what_waits_for_an_agent_and_expires_makes_room() {
+    let desk = desk();
+    let mut setter = desk.v5("setter").open();
+    setter.deliver(message("cs/1/main/customer/1/context", r#"{"tier":"gold"}"#).qos(1).retain());
+    let mut customer = desk.v5("customer").open();
+    for n in 0..5 {
+        customer.deliver(message(&up("1"), n.to_string()).qos(1).expiry(1));
+    }
+    desk.metric_until("switchboard_messages_dropped_total", r#"reason="expired""#, |n| n == 5);
+    desk.metric_until("switchboard_queued_messages", "", |waiting| waiting == 0);
+    customer.deliver(message(&up("1"), "in time").qos(1));
+    let mut agents = vec![agent(&desk, "agent", VIP)];
+    assert_eq!(body(&gather(&mut agents, 1)[0].1), "in time");
+    agents[0].expect_quiet();
+    desk.close();
+}
+
+#[test]
+fn topics_that_the_desk_does_not_serve_are_refused() {
+    let desk = desk();
+    let mut client = desk.v5("client").open();
+    let long = "x".repeat(129);
+    for (topic, reason) in [
+        (queue("support", ""), 0x90),
+        (queue("support", &long), 0x90),
+        (up(&long), 0x90),
+        ("cs/1/main/queue/support/put".to_owned(), 0x83),
+        ("cs/1/main/conversation/7/reply".to_owned(), 0x83),
+        ("cs/1/main/customer/7/ask".to_owned(), 0x83),
+        ("cs/1/main/control/close".to_owned(), 0x83),
+    ] {
+        let id = client.publish(message(&topic, "x").qos(1));
+        assert_eq!(client.expect_puback(id).reason, reason, "{topic}");
+    }
+    // What is compressed neither a rule nor an agent can read.
+    let id = client.publish(message(&up("1"), "x").qos(1).user("content-encoding", "snappy"));
+    assert_eq!(client.expect_puback(id).reason, 0x99);
+    desk.metric_until("switchboard_desk_messages_total", r#"outcome="refused""#, |n| n == 1);
+    desk.close();
+}
+
+#[test]
+fn an_explanation_takes_no_way_that_its_asker_could_not() {
+    let desk = desk();
+    let mut agents = [agent(&desk, "agent", SUPPORT)];
+    let mut asker = desk.v5("asker").open();
+    for topic in ["$SYS/broker/version".to_owned(), queue("support", "1"), up("1")] {
+        let question = message("cs/1/main/control/explain", r#"{"customer":"1"}"#);
+        let id = asker.publish(question.qos(1).response_topic(&topic));
+        assert_eq!(asker.expect_puback(id).reason, 0x90, "{topic}");
+    }
+    agents[0].expect_quiet();
+    desk.close();
+}
+
+#[test]
+fn a_message_that_was_refused_is_new_when_it_comes_again() {
+    let desk = desk();
+    let mut setter = desk.v5("setter").open();
+    setter.deliver(message("cs/1/main/customer/1/context", r#"{"tier":"gold"}"#).qos(1).retain());
+    for n in 0..5 {
+        setter.deliver(message(&up("1"), n.to_string()).qos(1));
+    }
+    desk.metric_until("switchboard_queued_messages", "", |waiting| waiting == 5);
+    let mut old = desk.v311("old").persistent().open();
+    let id = old.publish(message(&up("1"), "again").qos(2));
+    old.expect_closed();
+    let mut agents = vec![agent(&desk, "agent", VIP)];
+    gather(&mut agents, 5);
+    desk.metric_until("switchboard_queued_messages", "", |waiting| waiting == 0);
+    let mut old = desk.v311("old").persistent().open();
+    assert_eq!(old.publish(message(&up("1"), "again").qos(2).dup()), id);
+    old.expect_pubrec(id);
+    assert_eq!(body(&gather(&mut agents, 1)[0].1), "again");
+    desk.close();
+}

@@ -41,7 +41,8 @@ struct Cell {
     figures: Vec<Value>,
     /// Runs that failed or found faults, in words.
     failures: Vec<String>,
-    runs: Vec<Report>,
+    /// One entry a round; none where the run failed.
+    runs: Vec<Option<Report>>,
 }
 
 /// One figure of a cell.
@@ -91,11 +92,12 @@ pub(crate) fn run(options: &Compare) -> Result<ExitCode, Failure> {
                         server.name,
                         brief(row, &report)
                     );
-                    cell.runs.push(report);
+                    cell.runs.push(Some(report));
                     cell.failures.extend(failure);
                 }
                 Err(failure) => {
                     eprintln!("{round}/{} {:18} {:12} {failure}", options.runs, row.name, server.name);
+                    cell.runs.push(None);
                     cell.failures.push(failure.to_string());
                 }
             }
@@ -240,22 +242,26 @@ fn brief(row: &Row, report: &Report) -> String {
 
 /// Fills in medians, multiples of the floor and whether the bars are reached.
 fn evaluate(rows: &[&Row], cells: &mut [Cell]) {
-    let each = |cells: &[Cell], row: &str, server: &str, figure: Figure| -> Vec<f64> {
+    // One entry a round, so that a run is compared with the floor's of its own round.
+    let each = |cells: &[Cell], row: &str, server: &str, figure: Figure| -> Vec<Option<f64>> {
         let cell = cells.iter().find(|cell| cell.row == row && cell.server == server);
-        cell.map_or_else(Vec::new, |cell| cell.runs.iter().filter_map(|run| figure.of(run)).collect())
+        let of = |run: &Option<Report>| run.as_ref().and_then(|report| figure.of(report));
+        cell.map_or_else(Vec::new, |cell| cell.runs.iter().map(of).collect())
     };
+    let there = |values: &[Option<f64>]| -> Vec<f64> { values.iter().flatten().copied().collect() };
     let all: Vec<Vec<Value>> = cells
         .iter()
         .map(|cell| {
             let figures = rows.iter().find(|row| row.name == cell.row).map_or(&[][..], |row| row.figures);
             let value = |&(figure, bar): &(Figure, Bar)| {
                 let own = each(cells, cell.row, &cell.server, figure);
-                let median_own = median(&own)?;
+                let median_own = median(&there(&own))?;
                 let floor = each(cells, cell.row, FLOOR, figure);
-                let times: Vec<f64> = own.iter().zip(&floor).map(|(own, floor)| own / floor).collect();
+                let ratio = |(own, floor): (&Option<f64>, &Option<f64>)| Some((*own)? / (*floor)?);
+                let times: Vec<f64> = own.iter().zip(&floor).filter_map(ratio).collect();
                 let times_floor = median(&times).filter(|times| cell.server != FLOOR && times.is_finite());
                 let other = match bar {
-                    Bar::TimesRow(row, _) => median(&each(cells, row, &cell.server, figure)),
+                    Bar::TimesRow(row, _) => median(&there(&each(cells, row, &cell.server, figure))),
                     _ => None,
                 };
                 Some(Value {
@@ -264,7 +270,7 @@ fn evaluate(rows: &[&Row], cells: &mut [Cell]) {
                     times_floor,
                     reach: bar.text(),
                     reached: bar.reached(median_own, times_floor, other).filter(|_| cell.server != FLOOR),
-                    each: own,
+                    each: there(&own),
                 })
             };
             figures.iter().filter_map(value).collect()
@@ -370,7 +376,7 @@ mod tests {
             server: server.to_owned(),
             figures: vec![],
             failures: vec![],
-            runs: runs.map(report).into(),
+            runs: runs.map(report).map(Some).into(),
         };
         // The machine was half as fast in the second run; the ratio was the same.
         let mut cells = [cell(FLOOR, [0.3, 0.6, 0.3]), cell("ours", [0.33, 0.66, 0.33])];

@@ -1,5 +1,7 @@
 //! The envelope in which an agent gets a customer's message.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use base64::Engine;
@@ -119,26 +121,38 @@ struct From<'m> {
     id: &'m str,
 }
 
-fn meta(message: &Outbound<'_>, own: Option<&RawValue>) -> serde_json::Map<String, serde_json::Value> {
-    use serde_json::Value;
+/// A member of `meta`.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Meta<'m> {
+    /// As the customer wrote it: a number keeps its digits.
+    Own(&'m RawValue),
+    Property(&'m str),
+    Properties(Vec<&'m str>),
+}
+
+fn meta<'m>(message: &Outbound<'m>, own: Option<&'m RawValue>) -> BTreeMap<Cow<'m, str>, Meta<'m>> {
     // The payload's reading has checked that this is JSON.
-    let mut meta: serde_json::Map<String, Value> =
+    let own: BTreeMap<Cow<'m, str>, &RawValue> =
         own.and_then(|own| serde_json::from_str(own.get()).ok()).unwrap_or_default();
+    let mut meta: BTreeMap<Cow<'m, str>, Meta<'m>> =
+        own.into_iter().map(|(name, value)| (name, Meta::Own(value))).collect();
     if let Some(content_type) = message.content_type {
-        meta.insert("content-type".to_owned(), content_type.into());
+        meta.insert("content-type".into(), Meta::Property(content_type));
     }
-    let mut rest = message.properties;
-    let mut seen = ahash::AHashSet::with_capacity(rest.len());
-    while let Some(((name, value), after)) = rest.split_first() {
-        rest = after;
-        if seen.insert(*name) {
-            meta.insert((*name).to_owned(), (*value).into());
+    let mut seen = ahash::AHashSet::with_capacity(message.properties.len());
+    for &(name, value) in message.properties {
+        if seen.insert(name) {
+            meta.insert(name.into(), Meta::Property(value));
             continue;
         }
-        match meta.get_mut(*name) {
-            Some(Value::Array(values)) => values.push((*value).into()),
-            Some(first) => *first = Value::Array(vec![first.take(), (*value).into()]),
-            None => {}
+        match meta.get_mut(name) {
+            Some(Meta::Properties(values)) => values.push(value),
+            Some(Meta::Property(first)) => {
+                let values = vec![*first, value];
+                meta.insert(name.into(), Meta::Properties(values));
+            }
+            Some(Meta::Own(_)) | None => {}
         }
     }
     meta

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::json::Context;
 use super::payload::Payload;
-use super::routing::{Inbound, Rule, Tenant};
+use super::routing::{Group, Inbound, Rule, Tenant};
 use super::topics::{DeskTopic, PREFIX, check_id, desk_topic};
 
 /// The longest question in bytes.
@@ -135,8 +135,15 @@ fn property((name, value): (String, Value)) -> Result<(String, String), Question
 impl Tenant {
     /// Answers a question: every rule tried with its result or error, the one that held, its group and how the
     /// group's members share. `context` is the customer's document, if there is one and the question brought
-    /// none; `now_ms` is the time unless the question named one, in milliseconds since the epoch.
-    pub fn explain(&self, question: &Question, context: Option<&Context>, now_ms: i64) -> Value {
+    /// none; `now_ms` is the time unless the question named one, in milliseconds since the epoch; `full` says whether
+    /// a group's backlog is.
+    pub fn explain(
+        &self,
+        question: &Question,
+        context: Option<&Context>,
+        now_ms: i64,
+        full: impl Fn(&Group) -> bool,
+    ) -> Value {
         let (context, source) = match (&question.context, context) {
             (Some(given), _) => (Some(given), "question"),
             (None, Some(retained)) => (Some(retained), "retained"),
@@ -166,7 +173,7 @@ impl Tenant {
             tried.push(entry);
         });
         let context = context.and_then(|context| serde_json::from_str::<Value>(context.text()).ok());
-        let mut answer = self.outcome(winner, &question.customer);
+        let mut answer = self.outcome(winner, &question.customer, full);
         let about = json!({
             "tenant": self.name(),
             "customer": question.customer,
@@ -185,13 +192,16 @@ impl Tenant {
     }
 
     /// What a rule means for a customer's message.
-    fn outcome(&self, rule: &Rule, customer: &str) -> Value {
-        let group = &rule.group;
+    fn outcome(&self, rule: &Rule, customer: &str, full: impl Fn(&Group) -> bool) -> Value {
+        let group = rule.choose(&full);
+        let instead_of = (group.name != rule.group.name).then_some(&*rule.group.name);
         let queue_topic = self.queue_topic(group, customer);
         let key = (group.strategy == super::routing::Strategy::Sticky).then(|| group.key(&queue_topic));
         json!({
             "rule": &*rule.name,
             "group": &*group.name,
+            "instead_of": instead_of,
+            "full": full(group),
             "mode": "shared",
             "strategy": group.strategy.name(),
             "key": key,
@@ -242,7 +252,27 @@ group = "support"
         let routing = Routing::parse(FILE, "r.toml").unwrap();
         let tenant = routing.tenant("main").unwrap();
         let context = context.map(|text| Context::parse(text.as_bytes()).unwrap());
-        tenant.explain(&Question::parse("main", question.as_bytes()).unwrap(), context.as_ref(), NOON_MS)
+        tenant.explain(
+            &Question::parse("main", question.as_bytes()).unwrap(),
+            context.as_ref(),
+            NOON_MS,
+            |_| false,
+        )
+    }
+
+    #[test]
+    fn an_answer_names_the_fallback_while_the_groups_backlog_is_full() {
+        let routing = Routing::parse(FILE, "routing.toml").unwrap();
+        let question = br#"{"customer":"42","payload":"I want to buy","context":{"tier":"gold"}}"#;
+        let question = Question::parse("main", question).unwrap();
+        let tenant = routing.tenant("main").unwrap();
+        let ask = |full: &[&str]| {
+            let answer = tenant.explain(&question, None, NOON_MS, |group| full.contains(&&*group.name));
+            (answer["group"].clone(), answer["instead_of"].clone(), answer["full"].clone())
+        };
+        assert_eq!(ask(&[]), (json!("sales"), Value::Null, json!(false)));
+        assert_eq!(ask(&["sales"]), (json!("support"), json!("sales"), json!(false)));
+        assert_eq!(ask(&["sales", "support"]), (json!("support"), json!("sales"), json!(true)));
     }
 
     fn refused(question: &str) -> Value {
@@ -268,6 +298,8 @@ group = "support"
                 ],
                 "rule": "rest",
                 "group": "support",
+                "instead_of": null,
+                "full": false,
                 "mode": "shared",
                 "strategy": "round_robin",
                 "key": null,

@@ -100,6 +100,10 @@ fn offered(text: &str) -> Option<Offered<'_>> {
         None if body.get().starts_with('"') => "text",
         None => "card",
     };
+    // The bytes of a binary body are in base64.
+    if kind == "binary" && !body.get().starts_with('"') {
+        return None;
+    }
     // Raw values are only skimmed; the body goes to readers that are stricter.
     serde_json::from_str::<Strict>(text).ok()?;
     let ulid = |raw: Option<&RawValue>| raw.and_then(string).and_then(|text| ulid(&text));

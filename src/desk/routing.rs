@@ -112,6 +112,16 @@ impl Decision<'_> {
     }
 }
 
+impl Rule {
+    /// The group that takes a message now: the rule's own, or its fallback while the own one's backlog is `full`.
+    pub fn choose(&self, full: impl Fn(&Group) -> bool) -> &Group {
+        match &self.fallback {
+            Some(fallback) if full(&self.group) => fallback,
+            _ => &self.group,
+        }
+    }
+}
+
 impl Routing {
     /// A tenant by name.
     pub fn tenant(&self, name: &str) -> Option<&Tenant> {

@@ -37,7 +37,11 @@ pub enum DeskTopic<'a> {
         /// The tenant.
         tenant: &'a str,
     },
-    /// Any other name below the prefix, one with a bad id among them: the desk does nothing with it.
+    /// A name of these shapes with an id that is none: nobody may publish to it.
+    BadId,
+    /// A name that the contract gives to the desk and this version does not serve: an acknowledgement would be a lie.
+    Unserved,
+    /// Any other name below the prefix: the desk does nothing with it.
     Other,
 }
 
@@ -63,6 +67,12 @@ fn classify(rest: &str) -> DeskTopic<'_> {
             DeskTopic::QueueMessages { tenant, group, customer }
         }
         (Some(tenant), Some("control"), Some("explain"), None, ..) => DeskTopic::ControlExplain { tenant },
+        (Some(_), Some("customer"), Some(_), Some("ask"), None, _)
+        | (Some(_), Some("customer"), Some(_), Some("context"), Some("patch"), None)
+        | (Some(_), Some("queue"), Some(_), Some("put"), None, _)
+        | (Some(_), Some("agent"), Some(_), Some("answer"), None, _)
+        | (Some(_), Some("conversation"), Some(_), Some("reply"), None, _)
+        | (Some(_), Some("control"), Some(_), None, ..) => DeskTopic::Unserved,
         _ => DeskTopic::Other,
     };
     let ids = match topic {
@@ -71,9 +81,9 @@ fn classify(rest: &str) -> DeskTopic<'_> {
         }
         DeskTopic::QueueMessages { tenant, group, customer } => [tenant, group, customer],
         DeskTopic::ControlExplain { tenant } => [tenant; 3],
-        DeskTopic::Other => return topic,
+        DeskTopic::BadId | DeskTopic::Unserved | DeskTopic::Other => return topic,
     };
-    if ids.into_iter().all(|id| check_id(id).is_ok()) { topic } else { DeskTopic::Other }
+    if ids.into_iter().all(|id| check_id(id).is_ok()) { topic } else { DeskTopic::BadId }
 }
 
 /// Whether `id` may stand for a tenant, customer, group or agent in a topic: 1 to 128 bytes of UTF-8 without
@@ -130,20 +140,39 @@ mod tests {
             "cs/1/main/customer/42/down",
             "cs/1/main/customer/42/up/",
             "cs/1/main/customer/42/up/x",
+            "cs/1/main/queue/sales/messages",
+            "cs/1/main/queue/sales/messages/42/x",
+            "cs/1/main/control/explain/x",
+            "cs/1/main/agent/7/presence",
+        ] {
+            assert_eq!(desk_topic(name), Some(DeskTopic::Other), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_that_only_look_like_the_desks_are_told() {
+        for name in [
             "cs/1/main/customer//up",
             "cs/1//customer/42/up",
             "cs/1/main/customer/4\u{7f}2/up",
             "cs/1/main/customer/4\u{85}2/up",
-            "cs/1/main/queue/sales/messages",
-            "cs/1/main/queue/sales/messages/42/x",
+            "cs/1/main/queue/sales/messages/",
             "cs/1/main/queue/sales/messages/+",
-            "cs/1/main/control/explain/x",
+        ] {
+            assert_eq!(desk_topic(name), Some(DeskTopic::BadId), "{name}");
+        }
+        for name in [
+            "cs/1/main/customer/42/ask",
+            "cs/1/main/customer/42/context/patch",
+            "cs/1/main/queue/sales/put",
+            "cs/1/main/agent/7/answer",
+            "cs/1/main/conversation/7/reply",
             "cs/1/main/control/close",
         ] {
-            assert_eq!(desk_topic(name), Some(DeskTopic::Other), "{name}");
+            assert_eq!(desk_topic(name), Some(DeskTopic::Unserved), "{name}");
         }
         let long = "x".repeat(129);
-        assert_eq!(desk_topic(&format!("cs/1/main/customer/{long}/up")), Some(DeskTopic::Other));
+        assert_eq!(desk_topic(&format!("cs/1/main/customer/{long}/up")), Some(DeskTopic::BadId));
         let just = "x".repeat(128);
         assert!(matches!(
             desk_topic(&format!("cs/1/main/customer/{just}/up")),

@@ -111,15 +111,22 @@ pub async fn serve(
     let mut upkeep = interval(UPKEEP_INTERVAL);
     upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut shutdown = pin!(shutdown);
+    let mut failures = 0_u32;
     loop {
         tokio::select! {
             biased;
             () = &mut shutdown => break,
             _ = upkeep.tick() => registry.upkeep(),
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => connections.open(converse(stream, router.clone(), limits.clone())),
+                Ok((stream, _)) => {
+                    failures = 0;
+                    connections.open(converse(stream, router.clone(), limits.clone()));
+                }
                 Err(error) => {
-                    warn!(%error, "HTTP listener cannot accept");
+                    failures += 1;
+                    if failures.is_power_of_two() {
+                        warn!(%error, failures, "the HTTP listener cannot accept");
+                    }
                     sleep(ACCEPT_PAUSE).await;
                 }
             },

@@ -182,14 +182,13 @@ labels! {
         ReceiveMaximum = "receive_maximum",
         /// A topic alias was out of range (0x94).
         TopicAlias = "topic_alias",
-        /// Not authorised (0x87).
-        NotAuthorized = "not_authorized",
+        /// A PUBLISH was refused that only an MQTT 5 client could be told of; `switchboard_publishes_refused_total` says
+        /// why.
+        PublishRefused = "publish_refused",
         /// A quota was used up (0x97).
         QuotaExceeded = "quota_exceeded",
         /// The client did not read what was sent to it.
         SlowReader = "slow_reader",
-        /// An operator ended it (0x98).
-        Administrative = "administrative",
         /// The broker is shutting down (0x8B).
         Drained = "drained",
         /// The broker's own fault; the log says what.
@@ -206,24 +205,16 @@ labels! {
         UnsupportedVersion = "unsupported_version",
         /// Client identifier not valid (0x85).
         ClientIdInvalid = "client_id_invalid",
-        /// Bad user name or password (0x86).
-        BadCredentials = "bad_credentials",
         /// Not authorised (0x87).
         NotAuthorized = "not_authorized",
-        /// Overload (0x89).
-        ServerBusy = "server_busy",
         /// Unknown authentication method (0x8C).
         BadAuthenticationMethod = "bad_authentication_method",
         /// The Will's topic is not acceptable (0x90).
         WillInvalid = "will_invalid",
-        /// CONNECT is larger than allowed (0x95).
-        PacketTooLarge = "packet_too_large",
         /// The bound on connections is reached (0x97).
         ConnectionLimit = "connection_limit",
         /// The bound on sessions is reached (0x97).
         SessionLimit = "session_limit",
-        /// Connections come faster than allowed (0x9F).
-        RateExceeded = "rate_exceeded",
         /// The broker is shutting down (0x88).
         Draining = "draining",
     }
@@ -242,22 +233,16 @@ labels! {
         Expired = "expired",
         /// The session that had it queued expired or was cleared.
         SessionEnded = "session_ended",
-        /// The connection was closed because its client did not read.
-        SlowReader = "slow_reader",
         /// The backlog of a shared group is full.
         SharedBacklogFull = "shared_backlog_full",
         /// A shared group has no member and keeps no backlog.
         SharedNoMember = "shared_no_member",
         /// The bound on retained messages is reached: delivered, but not retained.
         RetainedFull = "retained_full",
-        /// The broker is shutting down.
-        Drained = "drained",
     }
 
     /// Why a PUBLISH was not taken.
     PublishRefusal("reason") {
-        /// Not authorised (0x87).
-        NotAuthorized = "not_authorized",
         /// The topic name is not acceptable (0x90).
         TopicInvalid = "topic_invalid",
         /// A quota or backlog is full (0x97).
@@ -272,12 +257,8 @@ labels! {
     SubscribeRefusal("reason") {
         /// The filter is not valid (0x8F).
         FilterInvalid = "filter_invalid",
-        /// Not authorised (0x87).
-        NotAuthorized = "not_authorized",
         /// The bound on subscriptions is reached (0x97).
         QuotaExceeded = "quota_exceeded",
-        /// Switched off by configuration (0x9E, 0xA1, 0xA2).
-        NotSupported = "not_supported",
     }
 
     /// What happened to a retained topic.
@@ -360,14 +341,14 @@ mod tests {
     fn counts_stay_in_their_cells() {
         let mut drops = Tally::<DropReason>::default();
         drops.add(DropReason::OutboxFull, 3);
-        drops.bump(DropReason::Drained);
+        drops.bump(DropReason::RetainedFull);
         let mut sum = drops;
         sum.merge(&drops);
         assert_eq!(sum.count(DropReason::OutboxFull), 6);
-        assert_eq!(sum.count(DropReason::Drained), 2);
+        assert_eq!(sum.count(DropReason::RetainedFull), 2);
         assert_eq!(sum.count(DropReason::Expired), 0);
         assert_eq!(sum.total(), 8);
-        assert_eq!(format!("{drops:?}"), r#"{"outbox_full": 3, "drained": 1}"#);
+        assert_eq!(format!("{drops:?}"), r#"{"outbox_full": 3, "retained_full": 1}"#);
     }
 
     fn check<L: Label + PartialEq + fmt::Debug>() {

@@ -82,8 +82,12 @@ impl Core {
             let stop = match frame(bytes, max_packet) {
                 Ok(Framed::Frame(frame)) => {
                     let len = frame.len;
-                    self.clients.counters.packets_received.bump(PacketLabel::of(frame.first));
-                    match self.packet(key, frame) {
+                    let label = PacketLabel::of(frame.first);
+                    let outcome = self.packet(key, frame);
+                    if !matches!(outcome, Err(Stop::HandOver(_))) {
+                        self.clients.counters.packets_received.bump(label);
+                    }
+                    match outcome {
                         Ok(()) => {
                             bytes = bytes.get(len..).unwrap_or_default();
                             if !self.clients.connections.get(key as usize).is_some_and(|c| c.paused) {
@@ -106,10 +110,14 @@ impl Core {
             match stop {
                 Stop::End(end) => self.end(key, end),
                 Stop::HandOver(shard) => {
-                    let Some(client) = self.clients.connections.get(key as usize) else { return false };
+                    let Some(client) = self.clients.connections.get_mut(key as usize) else { return false };
+                    // What comes from now on is for the shard that it goes to.
+                    client.paused = true;
                     let listener = client.link.listener;
                     let bytes = [bytes, behind].concat();
                     self.clients.counters.handovers += 1;
+                    // The other shard counts them.
+                    self.clients.counters.bytes_received -= bytes.len() as u64;
                     self.effects.hand_over.push(super::HandOver { connection: key, shard, bytes, listener });
                 }
             }
@@ -143,8 +151,8 @@ impl Core {
             Packet::PubRec(ack) => self.pubrec(key, session, ack.packet_id, ack.reason),
             Packet::PubRel(ack) => self.pubrel(key, session, ack.packet_id),
             Packet::PubComp(ack) => self.pubcomp(session, ack.packet_id),
-            Packet::Subscribe(subscribe) => self.subscribe(key, session, &subscribe),
-            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(key, session, &unsubscribe),
+            Packet::Subscribe(subscribe) => self.subscribe(key, session, &subscribe)?,
+            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(key, session, &unsubscribe)?,
             Packet::PingReq => {
                 self.clients.send(key, PacketLabel::PingResp, |out| out.extend_from_slice(&[0xD0, 0]));
             }

@@ -404,13 +404,19 @@ impl Clients {
         }
     }
 
-    /// Appends a packet to a connection's output.
-    pub fn send(&mut self, connection: u32, packet: Packet, encode: impl FnOnce(&mut Vec<u8>)) {
-        if let Some(client) = self.connections.get_mut(connection as usize) {
-            encode(client.out.bytes(&mut self.pool));
-            self.counters.packets_sent.bump(packet);
-            mark(&mut self.dirty, connection, client);
+    /// Appends a packet to a connection's output. `false`: it is larger than the client takes [MQTT-3.1.2-24].
+    pub fn send(&mut self, connection: u32, packet: Packet, encode: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let Some(client) = self.connections.get_mut(connection as usize) else { return true };
+        let out = client.out.bytes(&mut self.pool);
+        let before = out.len();
+        encode(out);
+        if out.len() - before > client.link.max_packet as usize {
+            out.truncate(before);
+            return false;
         }
+        self.counters.packets_sent.bump(packet);
+        mark(&mut self.dirty, connection, client);
+        true
     }
 
     /// Appends an acknowledgement without properties; an MQTT 5 one says its reason if that is not success.

@@ -29,6 +29,9 @@ impl Refusal {
     }
 }
 
+/// Bytes of a refusing CONNACK besides those of its reason string, at most.
+const CONNACK_ROOM: usize = 16;
+
 impl Core {
     /// The first packet of a connection, which has to be CONNECT [MQTT-3.1.0-1].
     pub(super) fn first_packet(&mut self, key: u32, frame: Frame<'_>) -> Result<(), Stop> {
@@ -90,7 +93,7 @@ impl Core {
             }
         };
         self.open(key, session, connect);
-        self.accept_connect(key, session, connect, resumed.is_some(), assigned.as_deref());
+        self.accept_connect(key, session, connect, resumed.is_some(), assigned.as_deref())?;
         if resumed.is_some() {
             self.clients.counters.sessions_resumed += 1;
             // First, so that what the groups have waiting comes behind what has to be sent again.
@@ -145,13 +148,20 @@ impl Core {
             let code = ReasonCode::TOPIC_NAME_INVALID;
             return Err(Refusal::new(code, RefuseReason::WillInvalid, "the will's topic is not acceptable"));
         }
+        if connect.will.as_ref().is_some_and(|will| will.retain) && !settings.retained.enabled {
+            // [MQTT-3.2.2-13]
+            let code = ReasonCode::RETAIN_NOT_SUPPORTED;
+            return Err(Refusal::new(code, RefuseReason::WillInvalid, "nothing is retained here"));
+        }
         Ok(())
     }
 
     fn refuse(&mut self, key: u32, connect: &Connect<'_>, refusal: &Refusal) -> End {
         self.clients.counters.connects_refused.bump(refusal.why);
-        let properties =
-            ConnAckProperties { reason_string: Some(refusal.text), ..ConnAckProperties::default() };
+        // [MQTT-3.2.2-19]
+        let most = connect.properties.maximum_packet.unwrap_or(u32::MAX) as usize;
+        let reason_string = Some(refusal.text).filter(|text| text.len() + CONNACK_ROOM <= most);
+        let properties = ConnAckProperties { reason_string, ..ConnAckProperties::default() };
         let connack = ConnAck { session_present: false, reason: refusal.code, properties };
         self.clients.send(key, PacketLabel::ConnAck, |out| connack.encode(connect.version, out));
         End::silent(CloseReason::Refused)
@@ -264,12 +274,12 @@ impl Core {
         connect: &Connect<'_>,
         resumed: bool,
         assigned: Option<&str>,
-    ) {
+    ) -> Result<(), End> {
         let settings = self.common.settings.clone();
         let (Some(client), Some(state)) =
             (self.clients.connections.get(key as usize), self.clients.sessions.get(session as usize))
         else {
-            return;
+            return Ok(());
         };
         let (expiry, keep_alive) = (state.expiry, client.link.keep_alive);
         let response_information;
@@ -292,12 +302,16 @@ impl Core {
             properties.response_information = response_information.as_deref();
         }
         let connack = ConnAck { session_present: resumed, reason: ReasonCode::SUCCESS, properties };
-        self.clients.send(key, PacketLabel::ConnAck, |out| connack.encode(connect.version, out));
+        if !self.clients.send(key, PacketLabel::ConnAck, |out| connack.encode(connect.version, out)) {
+            // Nothing can be told to a client that does not take a CONNACK.
+            return Err(End::silent(CloseReason::PacketTooLarge));
+        }
         self.clients.counters.connects_accepted.bump(match connect.version {
             Version::V31 => VersionLabel::V31,
             Version::V311 => VersionLabel::V311,
             Version::V5 => VersionLabel::V5,
         });
+        Ok(())
     }
 
     pub(super) fn topic_limits(&self) -> topic::Limits {

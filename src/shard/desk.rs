@@ -12,9 +12,10 @@ use super::Core;
 use super::publish::Refused;
 use super::shared::{Caps, Waiting};
 use crate::desk::{
-    CONTENT_TYPE, Context, DeskTopic, Group, Inbound, Outbound, Payload, Question, Routing, Tenant, envelope,
+    CONTENT_TYPE, Context, DeskTopic, Group, Inbound, Outbound, Payload, Question, QuestionError, Routing,
+    Tenant, desk_topic, envelope,
 };
-use crate::message::{ELSEWHERE, MessageRef, NEVER};
+use crate::message::{ELSEWHERE, MessageRef, Millis, NEVER};
 use crate::metrics::{DeskOutcome, PublishRefusal};
 use crate::protocol::{PublishProperties, QoS, ReasonCode, put_binary, put_str};
 
@@ -23,27 +24,50 @@ const UTF_8: [u8; 2] = [0x01, 0x01];
 const CONTENT_TYPE_ID: u8 = 0x03;
 const CORRELATION_DATA_ID: u8 = 0x09;
 
+/// The user property that names what the payload is compressed with.
+const CONTENT_ENCODING: &str = "content-encoding";
+
 /// The desk as all shards share it.
 #[derive(Debug)]
 pub struct Desk {
     routing: Arc<Routing>,
-    /// Customers' context documents by their topic.
-    contexts: DashMap<Box<str>, Arc<Context>, ahash::RandomState>,
-    /// What waits in each group's backlog, by the text of its shared subscription.
-    backlogs: HashMap<Box<str>, Arc<Waiting>, ahash::RandomState>,
+    /// Customers' context documents by their topic, if their tenant's rules look at them. Each is retained, so the
+    /// bounds on what is retained are theirs.
+    contexts: DashMap<Box<str>, Kept, ahash::RandomState>,
+    /// By tenant.
+    backlogs: HashMap<Box<str>, Backlogs, ahash::RandomState>,
+}
+
+/// What waits in the backlogs of a tenant's groups.
+type Backlogs = HashMap<Arc<str>, Arc<Waiting>, ahash::RandomState>;
+
+#[derive(Debug)]
+struct Kept {
+    context: Arc<Context>,
+    expires_at: Millis,
 }
 
 impl Desk {
     /// A desk with these rules, nothing waiting.
     pub fn new(routing: Arc<Routing>) -> Self {
-        let texts = routing.tenants().flat_map(|t| t.groups().map(|g| t.queue_filter(g)));
-        let backlogs = texts.map(|text| (text.into_boxed_str(), Arc::default())).collect();
+        let groups = |t: &Tenant| t.groups().map(|g| (g.name.clone(), Arc::default())).collect();
+        let backlogs = routing.tenants().map(|t| (t.name().into(), groups(t))).collect();
         Self { backlogs, contexts: DashMap::default(), routing }
     }
 
-    fn context(&self, tenant: &str, customer: &str) -> Option<Arc<Context>> {
+    fn context(&self, tenant: &str, customer: &str, now: Millis) -> Option<Arc<Context>> {
         let topic = format!("{}{tenant}/customer/{customer}/context", crate::desk::PREFIX);
-        self.contexts.get(topic.as_str()).map(|found| found.clone())
+        let kept = self.contexts.get(topic.as_str())?;
+        (kept.expires_at > now).then(|| kept.context.clone())
+    }
+
+    /// A topic's message is not retained any more.
+    pub(super) fn forget_context(&self, topic: &str) {
+        self.contexts.remove(topic);
+    }
+
+    fn backlog(&self, tenant: &Tenant, group: &Group) -> Option<&Arc<Waiting>> {
+        self.backlogs.get(tenant.name())?.get(&group.name)
     }
 
     /// Whether a group's backlog takes no more: its messages are refused while they can be, at the publisher.
@@ -52,8 +76,7 @@ impl Desk {
             messages: group.backlog_messages as usize,
             bytes: usize::try_from(group.backlog_bytes).unwrap_or(usize::MAX),
         };
-        let backlog = self.backlogs.get(tenant.queue_filter(group).as_str());
-        backlog.is_some_and(|waiting| waiting.reached(bound))
+        self.backlog(tenant, group).is_some_and(|waiting| waiting.reached(bound))
     }
 }
 
@@ -68,7 +91,7 @@ impl Core {
                 if common.home(&text) != self.id {
                     continue;
                 }
-                let waiting = desk.backlogs.get(&*text).cloned().unwrap_or_default();
+                let waiting = desk.backlog(tenant, group).cloned().unwrap_or_default();
                 let key_level = Some(usize::from(group.key_level));
                 let key = self.groups.open_desk(&text, group.strategy, key_level, waiting);
                 self.subscribe_group(key);
@@ -83,60 +106,79 @@ impl Core {
         m: &MessageRef<'_>,
     ) -> Option<Result<bool, Refused>> {
         match *topic {
-            DeskTopic::CustomerUp { tenant, customer } => Some(self.customer_writes(tenant, customer, m)),
-            DeskTopic::CustomerContext { .. } if m.retain => self.keep_context(m).err().map(Err),
+            DeskTopic::CustomerUp { tenant, customer } => {
+                let outcome = self.customer_writes(tenant, customer, m);
+                let (Ok(counted) | Err((counted, _))) = outcome;
+                self.clients.counters.desk_messages.bump(counted);
+                Some(outcome.map(|_| true).map_err(|(_, refused)| refused))
+            }
+            DeskTopic::CustomerContext { tenant, .. } if m.retain => {
+                self.keep_context(tenant, m).err().map(Err)
+            }
             DeskTopic::QueueMessages { tenant, group, .. } => {
                 self.queue_has_room(tenant, group).err().map(Err)
             }
-            DeskTopic::ControlExplain { tenant } => Some(Ok(self.explain(tenant, m))),
-            _ => None,
+            DeskTopic::ControlExplain { tenant } => Some(self.explain(tenant, m)),
+            DeskTopic::BadId => {
+                Some(Err(Refused::new(ReasonCode::TOPIC_NAME_INVALID, PublishRefusal::TopicInvalid)))
+            }
+            DeskTopic::Unserved => {
+                Some(Err(Refused::new(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR, PublishRefusal::Desk)))
+            }
+            DeskTopic::CustomerContext { .. } | DeskTopic::Other => None,
         }
     }
 
     /// A customer's message: the rules choose a group, and it goes to that group's queue as an envelope.
-    fn customer_writes(&mut self, tenant: &str, customer: &str, m: &MessageRef<'_>) -> Result<bool, Refused> {
+    fn customer_writes(
+        &mut self,
+        tenant: &str,
+        customer: &str,
+        m: &MessageRef<'_>,
+    ) -> Result<DeskOutcome, (DeskOutcome, Refused)> {
+        let refused = |code, why| (DeskOutcome::Refused, Refused::new(code, why));
         let common = self.common.clone();
         let routed = common.desk.as_ref().and_then(|desk| Some((desk, desk.routing.tenant(tenant)?)));
         let Some((desk, tenant)) = routed else {
-            self.clients.counters.desk_messages.bump(DeskOutcome::UnknownTenant);
-            return Err(Refused::new(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR, PublishRefusal::Desk));
+            let refused = Refused::new(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR, PublishRefusal::Desk);
+            return Err((DeskOutcome::UnknownTenant, refused));
         };
         let properties = PublishProperties::decode(m.properties).unwrap_or(PublishProperties::EMPTY);
         let user: Vec<(&str, &str)> = properties.user.iter().collect();
+        if user.iter().any(|(name, _)| *name == CONTENT_ENCODING) {
+            // No encoding is understood: neither the rules nor an agent could read the message.
+            return Err(refused(ReasonCode::PAYLOAD_FORMAT_INVALID, PublishRefusal::PayloadInvalid));
+        }
         let payload = Payload::new(m.payload);
-        let context = tenant.uses_context().then(|| desk.context(tenant.name(), customer)).flatten();
-        let now = self.clients.now.unix;
+        let now = self.clients.now;
+        let context =
+            tenant.uses_context().then(|| desk.context(tenant.name(), customer, now.mono)).flatten();
         let decision = tenant.route(&Inbound {
             customer,
             topic: m.topic,
             payload: &payload,
             properties: &user,
             context: context.as_deref(),
-            now_ms: now.cast_signed(),
+            now_ms: now.unix.cast_signed(),
         });
-        let chosen = decision.group();
-        let fallback = decision.rule.fallback.as_deref().filter(|_| desk.full(tenant, chosen));
-        let group = fallback.unwrap_or(chosen);
-        let counters = &mut self.clients.counters;
-        counters.desk_rule_errors += u64::from(decision.failed_rules);
-        let default = decision.rule.when.is_none();
-        counters.desk_messages.bump(if default { DeskOutcome::Default } else { DeskOutcome::Routed });
+        self.clients.counters.desk_rule_errors += u64::from(decision.failed_rules);
+        let group = decision.rule.choose(|group| desk.full(tenant, group));
         if desk.full(tenant, group) {
-            return Err(Refused::new(ReasonCode::QUOTA_EXCEEDED, PublishRefusal::QuotaExceeded));
+            return Err(refused(ReasonCode::QUOTA_EXCEEDED, PublishRefusal::QuotaExceeded));
         }
         let outbound = Outbound {
             customer,
             payload: &payload,
             properties: &user,
             content_type: properties.content_type,
-            id: self.next_ulid(now),
-            at_ms: now,
+            id: self.next_ulid(now.unix),
+            at_ms: now.unix,
         };
         let mut json = Vec::with_capacity(m.payload.len() + 256);
-        let maximum = common.settings.limits.max_packet as usize;
+        // Base64 and escapes make an envelope larger than what came in.
+        let maximum = 2 * common.settings.limits.max_packet as usize;
         if envelope(&outbound, maximum, &mut json).is_err() {
-            self.clients.counters.desk_messages.bump(DeskOutcome::Refused);
-            return Err(Refused::new(ReasonCode::PACKET_TOO_LARGE, PublishRefusal::Desk));
+            return Err(refused(ReasonCode::QUOTA_EXCEEDED, PublishRefusal::Desk));
         }
         let topic = tenant.queue_topic(group, customer);
         self.pass(&MessageRef {
@@ -150,14 +192,15 @@ impl Core {
         });
         // Whoever watches the customer's own topic sees the message as it was published.
         self.pass(&MessageRef { retain: false, ..*m });
-        Ok(true)
+        let default = decision.rule.when.is_none();
+        Ok(if default { DeskOutcome::Default } else { DeskOutcome::Routed })
     }
 
     /// Somebody writes to a group's queue past the rules; its backlog bounds that as well.
     fn queue_has_room(&self, tenant: &str, group: &str) -> Result<(), Refused> {
         let Some(desk) = &self.common.desk else { return Ok(()) };
         let Some(tenant) = desk.routing.tenant(tenant) else { return Ok(()) };
-        match tenant.groups().find(|known| *known.name == *group) {
+        match tenant.group(group) {
             Some(group) if desk.full(tenant, group) => {
                 Err(Refused::new(ReasonCode::QUOTA_EXCEEDED, PublishRefusal::QuotaExceeded))
             }
@@ -171,43 +214,54 @@ impl Core {
     }
 
     /// A customer's context document is about to be retained: the rules read it from now on.
-    fn keep_context(&mut self, m: &MessageRef<'_>) -> Result<(), Refused> {
+    fn keep_context(&mut self, tenant: &str, m: &MessageRef<'_>) -> Result<(), Refused> {
         let common = self.common.clone();
         let Some(desk) = &common.desk else { return Ok(()) };
         if m.payload.is_empty() {
-            desk.contexts.remove(m.topic);
+            desk.forget_context(m.topic);
             return Ok(());
         }
         let Ok(context) = Context::parse(m.payload) else {
             self.clients.counters.desk_context_invalid += 1;
             return Err(Refused::new(ReasonCode::PAYLOAD_FORMAT_INVALID, PublishRefusal::PayloadInvalid));
         };
-        desk.contexts.insert(m.topic.into(), Arc::new(context));
+        if common.settings.retained.enabled && desk.routing.tenant(tenant).is_some_and(Tenant::uses_context) {
+            let kept = Kept { context: Arc::new(context), expires_at: m.expires_at };
+            desk.contexts.insert(m.topic.into(), kept);
+        }
         Ok(())
     }
 
     /// `control/explain`: where a message would go, and why. The answer goes to the request's Response Topic.
-    fn explain(&mut self, tenant: &str, m: &MessageRef<'_>) -> bool {
+    fn explain(&mut self, tenant: &str, m: &MessageRef<'_>) -> Result<bool, Refused> {
         let common = self.common.clone();
         let properties = PublishProperties::decode(m.properties).unwrap_or(PublishProperties::EMPTY);
         let Some(response_topic) = properties.response_topic else {
             // Nobody could be answered: to be seen by whoever watches the topic, and by nobody else.
-            return self.pass(&MessageRef { retain: false, ..*m });
+            return Ok(self.pass(&MessageRef { retain: false, ..*m }));
         };
+        // The answer takes no way that its asker could not: the desk's own topics have rules of their own.
+        self.check_topic(response_topic)?;
+        if !matches!(desk_topic(response_topic), None | Some(DeskTopic::Other)) {
+            return Err(Refused::new(ReasonCode::TOPIC_NAME_INVALID, PublishRefusal::TopicInvalid));
+        }
         let routed = common.desk.as_ref().and_then(|desk| Some((desk, desk.routing.tenant(tenant)?)));
+        let now = self.clients.now;
         let answer = match (routed, Question::parse(tenant, m.payload)) {
             (None, _) => {
-                serde_json::json!({"error": {"field": "tenant", "wrong": "no tenant of this name has rules"}})
+                QuestionError { field: "tenant", wrong: "no tenant of this name has rules".to_owned() }
+                    .to_json()
             }
             (_, Err(error)) => error.to_json(),
             (Some((desk, tenant)), Ok(question)) => {
-                let context = desk.context(tenant.name(), question.customer());
-                tenant.explain(&question, context.as_deref(), self.clients.now.unix.cast_signed())
+                let context = desk.context(tenant.name(), question.customer(), now.mono);
+                let full = |group: &Group| desk.full(tenant, group);
+                tenant.explain(&question, context.as_deref(), now.unix.cast_signed(), full)
             }
         };
         let payload = answer.to_string();
         let correlation = properties.correlation_data;
-        self.pass(&MessageRef {
+        Ok(self.pass(&MessageRef {
             topic: response_topic,
             payload: payload.as_bytes(),
             properties: &json_properties("application/json", correlation),
@@ -215,14 +269,7 @@ impl Core {
             from: ELSEWHERE,
             qos: m.qos,
             retain: false,
-        })
-    }
-
-    /// Publishes a message of the broker itself.
-    pub fn publish_own(&mut self, topic: &str, payload: &[u8], qos: QoS, retain: bool) {
-        let message =
-            MessageRef { topic, payload, properties: &[], expires_at: NEVER, from: ELSEWHERE, qos, retain };
-        self.pass(&message);
+        }))
     }
 }
 

@@ -1,5 +1,6 @@
-//! The one door into delivery. Clients, wills, the desk and `$SYS` all come through [`Core::enter`]: it hands desk
-//! topics to the desk, retains, and delivers here and on every other shard that is interested.
+//! The one door into delivery. What clients and their wills publish comes through [`Core::enter`], which hands desk
+//! topics to the desk; what the broker itself says, `$SYS` and the desk's messages, comes through [`Core::pass`]. Behind
+//! it a message is retained, and delivered here and on every other shard that is interested.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use super::shared::{Assigned, Chosen, Groups};
 use super::wire::Outgoing;
 use super::{Core, ShardId};
 use crate::desk::desk_topic;
-use crate::message::{Message, MessageRef, SubscriptionIds};
+use crate::message::{ELSEWHERE, Message, MessageRef, NEVER, SubscriptionIds};
 use crate::metrics::DropReason;
 use crate::protocol::QoS;
 use crate::topic::{Subscription, SubscriptionOptions, Target};
@@ -40,6 +41,13 @@ impl Core {
             return outcome;
         }
         Ok(self.pass(m))
+    }
+
+    /// Publishes a message of the broker itself.
+    pub fn publish_own(&mut self, topic: &str, payload: &[u8], qos: QoS, retain: bool) {
+        let message =
+            MessageRef { topic, payload, properties: &[], expires_at: NEVER, from: ELSEWHERE, qos, retain };
+        self.pass(&message);
     }
 
     /// Retains, matches and delivers. `false`: nobody is subscribed.

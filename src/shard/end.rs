@@ -8,6 +8,9 @@ use crate::metrics::{CloseReason, DropReason, Packet as PacketLabel};
 use crate::protocol::{Disconnect, DisconnectProperties, ReasonCode};
 use crate::session::{EXPIRES_NEVER, NO_SESSION, OFFLINE, Phase};
 
+/// Bytes of a DISCONNECT besides those of its reason string, at most.
+const DISCONNECT_ROOM: usize = 16;
+
 impl Core {
     /// DISCONNECT from a client.
     pub(super) fn disconnect(&mut self, key: u32, session: u32, packet: &Disconnect<'_>) -> End {
@@ -52,12 +55,15 @@ impl Core {
         }
         let (phase, version, problem) =
             (client.link.phase, client.link.version, client.link.problem_information);
+        let most = client.link.max_packet as usize;
         if let Some(reason) = end.code
             && phase == Phase::Open
             && version.is_v5()
         {
             let properties = DisconnectProperties {
-                reason_string: Some(end.text).filter(|text| problem && !text.is_empty()),
+                // [MQTT-3.14.2-3]
+                reason_string: Some(end.text)
+                    .filter(|text| problem && !text.is_empty() && text.len() + DISCONNECT_ROOM <= most),
                 ..DisconnectProperties::default()
             };
             let disconnect = Disconnect { reason, properties };

@@ -124,7 +124,7 @@ impl Core {
     }
 
     /// Names that nobody but the broker may publish to, and names over the configured bounds.
-    fn check_topic(&self, topic: &str) -> Result<(), Refused> {
+    pub(super) fn check_topic(&self, topic: &str) -> Result<(), Refused> {
         // [MQTT-4.7.2-1]: clients should not exchange messages through names that start with `$`.
         if topic.starts_with('$') || topic::check_name(topic, &self.topic_limits()).is_err() {
             return Err(Refused::new(ReasonCode::TOPIC_NAME_INVALID, PublishRefusal::TopicInvalid));
@@ -163,7 +163,7 @@ impl Core {
                 if kind.is_some() && !v5 {
                     // An acknowledgement would be a lie, and 3.1.1 knows no other answer than to close.
                     return Err(End::new(
-                        CloseReason::QuotaExceeded,
+                        CloseReason::PublishRefused,
                         refused.code,
                         "the message was refused",
                     ));

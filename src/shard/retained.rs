@@ -94,6 +94,9 @@ impl Core {
             if self.retained.clear(topic).is_some() {
                 common.retained.fetch_sub(1, Ordering::Relaxed);
             }
+            if let Some(desk) = &common.desk {
+                desk.forget_context(topic);
+            }
             return self.clients.counters.messages_dropped.bump(DropReason::RetainedFull);
         }
         let change = if self.retained.set(message).is_some() {
@@ -145,6 +148,9 @@ impl Core {
         for topic in topics {
             if self.retained.index.get(topic).is_some_and(|m| m.expired(now)) {
                 self.retained.clear(topic);
+                if let Some(desk) = &self.common.desk {
+                    desk.forget_context(topic);
+                }
                 self.common.retained.fetch_sub(1, Ordering::Relaxed);
                 self.clients.counters.retained_changes.bump(RetainedChange::Expired);
             }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
-use super::Core;
 use super::mailbox::{Gone, Join, Mail};
+use super::{Core, End};
 use crate::message::Delivery;
-use crate::metrics::{Packet as PacketLabel, SubscribeRefusal};
+use crate::metrics::{CloseReason, Packet as PacketLabel, SubscribeRefusal};
 use crate::protocol::{
     QoS, ReasonCode, ReasonProperties, RetainHandling, SubAck, Subscribe, SubscribeFilter, UnsubAck,
     Unsubscribe, Version,
@@ -16,8 +16,15 @@ use crate::protocol::{
 use crate::session::{Membership, Outbox};
 use crate::topic::{Subscription, SubscriptionOptions, Target, parse_filter};
 
+/// SUBACK and UNSUBACK cannot be shortened, and without one the client would wait for ever.
+const ANSWER_TOO_LARGE: End = End::new(
+    CloseReason::PacketTooLarge,
+    ReasonCode::PACKET_TOO_LARGE,
+    "the answer is larger than Maximum Packet Size",
+);
+
 impl Core {
-    pub(super) fn subscribe(&mut self, key: u32, session: u32, packet: &Subscribe<'_>) {
+    pub(super) fn subscribe(&mut self, key: u32, session: u32, packet: &Subscribe<'_>) -> Result<(), End> {
         let version = self.clients.connections.get(key as usize).map_or(Version::V311, |c| c.link.version);
         let mut reasons: SmallVec<[u8; 16]> = SmallVec::new();
         for wish in packet.filters.iter() {
@@ -39,7 +46,8 @@ impl Core {
             properties: ReasonProperties::default(),
             reasons: &reasons,
         };
-        self.clients.send(key, PacketLabel::SubAck, |out| suback.encode(version, out));
+        let fits = self.clients.send(key, PacketLabel::SubAck, |out| suback.encode(version, out));
+        fits.then_some(()).ok_or(ANSWER_TOO_LARGE)
     }
 
     fn add_subscription(
@@ -253,7 +261,12 @@ impl Core {
         self.clients.sessions.get_mut(session as usize)?.memberships.as_mut()?.get_mut(at)
     }
 
-    pub(super) fn unsubscribe(&mut self, key: u32, session: u32, packet: &Unsubscribe<'_>) {
+    pub(super) fn unsubscribe(
+        &mut self,
+        key: u32,
+        session: u32,
+        packet: &Unsubscribe<'_>,
+    ) -> Result<(), End> {
         let version = self.clients.connections.get(key as usize).map_or(Version::V311, |c| c.link.version);
         let mut reasons: SmallVec<[u8; 16]> = SmallVec::new();
         for filter in packet.filters.iter() {
@@ -266,7 +279,8 @@ impl Core {
             properties: ReasonProperties::default(),
             reasons: &reasons,
         };
-        self.clients.send(key, PacketLabel::UnsubAck, |out| unsuback.encode(version, out));
+        let fits = self.clients.send(key, PacketLabel::UnsubAck, |out| unsuback.encode(version, out));
+        fits.then_some(()).ok_or(ANSWER_TOO_LARGE)
     }
 
     fn remove_subscription(&mut self, session: u32, filter: &str) -> bool {
