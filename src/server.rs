@@ -57,6 +57,31 @@ pub struct Server {
     commands: Vec<mpsc::Sender<Command>>,
     control: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
     readiness: Arc<Readiness>,
+    failures: Option<mpsc::UnboundedReceiver<ShardId>>,
+}
+
+/// Tells when a shard's thread ends by an error or a panic.
+struct Alarm {
+    shard: ShardId,
+    armed: bool,
+    to: mpsc::UnboundedSender<ShardId>,
+}
+
+impl Alarm {
+    fn watch<T, E>(mut self, run: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        let outcome = run();
+        self.armed = outcome.is_err();
+        outcome
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if self.armed {
+            // At the end of the process nobody listens any more.
+            let _ = self.to.send(self.shard);
+        }
+    }
 }
 
 impl Server {
@@ -86,6 +111,7 @@ impl Server {
 
         let addresses = bound.iter().map(|b| (b.name.clone(), b.address)).collect();
         let (mut threads, mut commands) = (Vec::new(), Vec::new());
+        let (alarm, failures) = mpsc::unbounded_channel();
         for (id, poll) in polls.into_iter().enumerate() {
             let sockets = bound.iter_mut().filter_map(|b| b.sockets.pop()).collect();
             let (sender, receiver) = mpsc::channel(COMMANDS);
@@ -93,7 +119,8 @@ impl Server {
             let driver = Driver::new(core, poll, sockets, loops.clone(), clock, registry.shard(id))?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let thread = Builder::new().name(format!("shard-{id}"));
-            threads.push(thread.spawn(move || runtime.block_on(driver.run(receiver)))?);
+            let alarm = Alarm { shard: id as ShardId, armed: true, to: alarm.clone() };
+            threads.push(thread.spawn(move || alarm.watch(|| runtime.block_on(driver.run(receiver))))?);
             commands.push(sender);
         }
         let http_address = http.as_ref().map(TcpListener::local_addr).transpose()?;
@@ -123,7 +150,14 @@ impl Server {
             commands,
             control: Some((stop, control)),
             readiness,
+            failures: Some(failures),
         })
+    }
+
+    /// Shards that have ended although nobody told them to: their clients are stranded, and what others send them is
+    /// kept for ever. There is nothing better to do than to end the process and start anew. Once only.
+    pub fn failures(&mut self) -> Option<mpsc::UnboundedReceiver<ShardId>> {
+        self.failures.take()
     }
 
     /// Name and address of each listener, with the port that the system chose where 0 was asked for.
@@ -243,4 +277,24 @@ fn open_http(address: SocketAddr) -> Result<TcpListener, StartError> {
         Ok(listener)
     };
     open().map_err(|source| StartError::Http { address, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_that_fails_or_panics_is_told_and_one_that_ends_is_not() {
+        let (to, mut failures) = mpsc::unbounded_channel();
+        let alarm = |shard| Alarm { shard, armed: true, to: to.clone() };
+        assert_eq!(alarm(1).watch(|| Ok::<_, ()>(())), Ok(()));
+        assert_eq!(alarm(2).watch(|| Err::<(), _>(())), Err(()));
+        let panicking = alarm(3);
+        let thread = std::thread::spawn(|| {
+            panicking.watch(|| -> Result<(), ()> { std::panic::resume_unwind(Box::new(())) })
+        });
+        assert!(thread.join().is_err());
+        assert_eq!((failures.try_recv(), failures.try_recv()), (Ok(2), Ok(3)));
+        assert!(failures.try_recv().is_err());
+    }
 }
