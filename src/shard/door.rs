@@ -194,7 +194,8 @@ impl Receivers<'_> {
         self.clients.deliver(target.key(), m.qos.min(qos), m.retain && retain, &ids, message, None);
     }
 
-    /// Gives a message to a shared group that lives here.
+    /// Gives a message to a shared group that lives here. Kept out of the way of the deliveries to plain subscribers.
+    #[inline(never)]
     fn give_to_group(&mut self, group: u32, message: &mut Outgoing<'_>) {
         let m = message.message;
         match self.groups.dispatch(group, m.topic, m.weight(), m.qos as u8) {
