@@ -17,7 +17,7 @@ use crate::http::{self, HttpState, Pulse, Readiness};
 use crate::metrics::{Counters, Gauges, Registry, UPKEEP_INTERVAL};
 use crate::net::{self, BindError, Bound, Command, Driver, Loops, Reach, SharedLoops, WAKER};
 use crate::shard::interest::MAX_SHARDS;
-use crate::shard::{Common, Core, ShardId};
+use crate::shard::{Core, Exchange, ShardId};
 use crate::sys::{Snapshot, Sys};
 
 /// Commands that may wait for one shard.
@@ -107,7 +107,7 @@ impl Server {
         let open = bound.iter().map(|_| AtomicUsize::new(0)).collect();
         let pulse = Arc::new(Pulse::new(shards, clock.mono()));
         let loops: SharedLoops = Arc::new(Loops { reach, open, pulse: pulse.clone() });
-        let common = Arc::new(Common::new(settings.clone(), routing, fastrand::u64(..)));
+        let exchange = Arc::new(Exchange::new(settings.clone(), routing, fastrand::u64(..)));
 
         let addresses = bound.iter().map(|b| (b.name.clone(), b.address)).collect();
         let (mut threads, mut commands) = (Vec::new(), Vec::new());
@@ -115,7 +115,7 @@ impl Server {
         for (id, poll) in polls.into_iter().enumerate() {
             let sockets = bound.iter_mut().filter_map(|b| b.sockets.pop()).collect();
             let (sender, receiver) = mpsc::channel(COMMANDS);
-            let core = Core::new(id as ShardId, common.clone(), clock.now(), fastrand::u64(..));
+            let core = Core::new(id as ShardId, exchange.clone(), clock.now(), fastrand::u64(..));
             let driver = Driver::new(core, poll, sockets, loops.clone(), clock, registry.shard(id))?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let thread = Builder::new().name(format!("shard-{id}"));

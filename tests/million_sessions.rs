@@ -17,7 +17,7 @@ use switchboard::protocol::{
     Version,
 };
 use switchboard::shard::mailbox::Mailbox;
-use switchboard::shard::{Common, Core};
+use switchboard::shard::{Core, Exchange};
 
 /// Shards that the sessions live on.
 const SHARDS: usize = 2;
@@ -70,23 +70,23 @@ fn resident() -> f64 {
 /// Two cores and where each client's connection is.
 struct Shards {
     cores: Vec<Core>,
-    common: Arc<Common>,
+    exchange: Arc<Exchange>,
     connections: Vec<(usize, u32)>,
 }
 
 impl Shards {
     fn new() -> Self {
         let settings = Arc::new(Settings { shards: SHARDS, ..Settings::default() });
-        let common = Arc::new(Common::new(settings, None, 1));
+        let exchange = Arc::new(Exchange::new(settings, None, 1));
         let now = Now { mono: 1_000, unix: 1_000 };
-        let cores = (0..SHARDS).map(|id| Core::new(id as u16, common.clone(), now, id as u64)).collect();
-        Self { cores, common, connections: Vec::new() }
+        let cores = (0..SHARDS).map(|id| Core::new(id as u16, exchange.clone(), now, id as u64)).collect();
+        Self { cores, exchange, connections: Vec::new() }
     }
 
     /// Takes turns until no shard has anything to do.
     fn turn(&mut self) {
         self.turn_each();
-        while self.cores.iter().any(Core::busy) || self.common.mailboxes.iter().any(Mailbox::posted) {
+        while self.cores.iter().any(Core::busy) || self.exchange.mailboxes.iter().any(Mailbox::posted) {
             self.turn_each();
         }
     }
@@ -107,7 +107,7 @@ impl Shards {
 
     fn connect(&mut self, number: usize) {
         let client_id = format!("customer-{number:07}");
-        let shard = usize::from(self.common.home(&client_id));
+        let shard = usize::from(self.exchange.home(&client_id));
         let properties = ConnectProperties { session_expiry: Some(3600), ..ConnectProperties::default() };
         let mut bytes = Vec::new();
         Connect {
@@ -175,7 +175,7 @@ fn measure(sessions: usize) -> [f64; 3] {
     let subscribed = report("connected with a subscription");
     let found: u64 = shards.cores.iter().map(|core| core.gauges().sessions).sum();
     assert_eq!(found, sessions as u64);
-    assert_eq!(shards.common.interest.len().0, sessions);
+    assert_eq!(shards.exchange.interest.len().0, sessions);
     shards.all(sessions, Shards::hang_up);
     let offline = report("offline with a subscription");
     let connections: u64 = shards.cores.iter().map(|core| core.gauges().connections).sum();

@@ -11,7 +11,7 @@ use switchboard::protocol::{
     Connect, ConnectProperties, PacketId, Publish, PublishProperties, QoS, Subscribe, SubscribeFilter,
     SubscribeFilters, UserProperties, Version,
 };
-use switchboard::shard::{Common, Core};
+use switchboard::shard::{Core, Exchange};
 
 /// A connected client: its shard and its connection's key.
 #[derive(Clone, Copy)]
@@ -19,21 +19,21 @@ struct Client(usize, u32);
 
 struct Shards {
     cores: Vec<Core>,
-    common: Arc<Common>,
+    exchange: Arc<Exchange>,
 }
 
 impl Shards {
     fn new(shards: usize) -> Self {
         let settings = Arc::new(Settings { shards, ..Settings::default() });
-        let common = Arc::new(Common::new(settings, None, 7));
+        let exchange = Arc::new(Exchange::new(settings, None, 7));
         let now = Now { mono: 1_000, unix: 1_000 };
-        let cores = (0..shards).map(|id| Core::new(id as u16, common.clone(), now, 7)).collect();
-        Self { cores, common }
+        let cores = (0..shards).map(|id| Core::new(id as u16, exchange.clone(), now, 7)).collect();
+        Self { cores, exchange }
     }
 
     /// The first text of a kind that lives on a shard.
     fn on(&self, shard: usize, text: impl Fn(usize) -> String) -> String {
-        (0..10_000).map(text).find(|text| usize::from(self.common.home(text)) == shard).unwrap()
+        (0..10_000).map(text).find(|text| usize::from(self.exchange.home(text)) == shard).unwrap()
     }
 
     /// Runs bytes of a client, ends its shard's turn and says what it is sent. Nobody opens mail unless it must.
@@ -185,7 +185,7 @@ fn a_group_that_ends_with_a_bounce_leaves_no_interest() {
     shards.cores[0].forget(member.1);
     shards.cores[0].end_turn();
     shards.open_mail();
-    assert!(shards.common.interest.is_empty(), "{:?}", shards.common.interest);
+    assert!(shards.exchange.interest.is_empty(), "{:?}", shards.exchange.interest);
 }
 
 #[test]

@@ -43,7 +43,7 @@ pub(crate) enum Command {
 
 /// Options of every measurement.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Common {
+pub(crate) struct Target {
     /// Where the broker listens
     #[arg(long, default_value = "127.0.0.1:1883")]
     pub(crate) addr: String,
@@ -73,7 +73,7 @@ pub(crate) struct Common {
     pub(crate) stall: f64,
 }
 
-impl Common {
+impl Target {
     /// The broker's address.
     pub(crate) fn target(&self) -> Result<SocketAddr, Failure> {
         let mut found =
@@ -118,7 +118,7 @@ fn duration(option: &str, seconds: f64) -> Result<Duration, Failure> {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Flow {
     #[command(flatten)]
-    pub(crate) common: Common,
+    pub(crate) target: Target,
     /// Messages a publisher has under way that not all receivers have (QoS > 0: and are acknowledged)
     #[arg(long, default_value_t = 8)]
     pub(crate) window: usize,
@@ -143,7 +143,7 @@ pub(crate) struct Flow {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Conn {
     #[command(flatten)]
-    pub(crate) common: Common,
+    pub(crate) target: Target,
     /// Connections; a process may have 20,000 files here
     #[arg(long, default_value_t = 10_000)]
     pub(crate) count: usize,
@@ -215,7 +215,7 @@ pub(crate) struct Shared {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Churn {
     #[command(flatten)]
-    pub(crate) common: Common,
+    pub(crate) target: Target,
     /// Connections at the same time
     #[arg(long, default_value_t = 50)]
     pub(crate) clients: usize,
@@ -230,7 +230,7 @@ pub(crate) struct Churn {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Retained {
     #[command(flatten)]
-    pub(crate) common: Common,
+    pub(crate) target: Target,
     /// Retained topics
     #[arg(long, default_value_t = 100_000)]
     pub(crate) topics: usize,
@@ -254,7 +254,7 @@ pub(crate) struct Retained {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Offline {
     #[command(flatten)]
-    pub(crate) common: Common,
+    pub(crate) target: Target,
     /// Persistent sessions
     #[arg(long, default_value_t = 500)]
     pub(crate) sessions: usize,

@@ -130,27 +130,27 @@ impl Talk for Cycles {
 
 /// Runs `churn`.
 pub(crate) fn run(options: &Churn) -> Result<Report, Failure> {
-    let common = &options.common;
+    let target = &options.target;
     if options.size < Stamp::SIZE {
         return Err(Failure::Usage(format!("--size {}: at least {}", options.size, Stamp::SIZE)));
     }
-    let dialect = common.dialect();
-    let meter = Meter::new(common.pid);
+    let dialect = target.dialect();
+    let meter = Meter::new(target.pid);
     let rss_kb_start = meter.rss_kb()?;
     let mut cycles = Cycles {
         dialect,
-        strict: common.strict,
+        strict: target.strict,
         run: run_number(),
         qos: options.qos,
         size: options.size,
         clients: (0..options.clients)
             .map(|index| Client {
                 identity: Identity {
-                    client_id: format!("{}-churn-{index}", common.prefix),
+                    client_id: format!("{}-churn-{index}", target.prefix),
                     keep_alive: 60,
                     ..Identity::default()
                 },
-                topic: format!("{}/churn/{index}", common.prefix),
+                topic: format!("{}/churn/{index}", target.prefix),
                 awaiting: Awaiting::default(),
                 cycle: 0,
                 began: Instant::now(),
@@ -168,20 +168,20 @@ pub(crate) fn run(options: &Churn) -> Result<Report, Failure> {
             ..Report::default()
         },
     };
-    let mut swarm = Swarm::new(common.target()?)?;
+    let mut swarm = Swarm::new(target.target()?)?;
     for index in 0..options.clients as u32 {
         let hello = cycles.hello(LinkId(index))?;
         swarm.open(hello)?;
     }
-    common.progress(|| "churn: warming up".to_owned());
-    let stall = common.stall()?;
-    go_round(&mut swarm, &mut cycles, common.warmup()?, stall)?;
+    target.progress(|| "churn: warming up".to_owned());
+    let stall = target.stall()?;
+    go_round(&mut swarm, &mut cycles, target.warmup()?, stall)?;
     let before = cycles.done;
     let mark = meter.mark()?;
-    go_round(&mut swarm, &mut cycles, common.seconds()?, stall)?;
+    go_round(&mut swarm, &mut cycles, target.seconds()?, stall)?;
     let stretch = meter.since(mark)?;
     let delivered = cycles.done - before;
-    common.progress(|| format!("churn: {:.0} cycles/s", per_second(delivered, stretch.seconds)));
+    target.progress(|| format!("churn: {:.0} cycles/s", per_second(delivered, stretch.seconds)));
     let mut report = cycles.report;
     report.enter(&stretch, delivered);
     report.rss_kb_end = meter.rss_kb()?;

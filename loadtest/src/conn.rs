@@ -38,41 +38,41 @@ impl Talk for Idle {
 
 /// Runs `conn`.
 pub(crate) fn run(options: &Conn) -> Result<Report, Failure> {
-    let common = &options.common;
-    let meter = Meter::new(common.pid);
+    let target = &options.target;
+    let meter = Meter::new(target.pid);
     let clients = (0..options.count)
         .map(|index| {
-            let mut client = Client::new(format!("{}-conn-{index}", common.prefix));
+            let mut client = Client::new(format!("{}-conn-{index}", target.prefix));
             client.identity.keep_alive = options.keep_alive;
             let filters =
                 if options.subscribe { vec![format!("cs/1/main/customer/{index}/down")] } else { vec![] };
             client.subscribed(filters, 0)
         })
         .collect();
-    let end = options.quiet()? + common.seconds()?;
+    let end = options.quiet()? + target.seconds()?;
     let keep_alive = Duration::from_secs(u64::from(options.keep_alive));
     if !options.ping && !keep_alive.is_zero() && end + SETUP > keep_alive {
         let why = format!("--keep-alive {}: too short for this run without --ping", options.keep_alive);
         return Err(Failure::Usage(why));
     }
-    let mut swarm = Swarm::new(common.target()?)?;
+    let mut swarm = Swarm::new(target.target()?)?;
     // What the first connections of all touch is not the price of each: code, tables, the allocator's own.
     let first = (0..WARMING).map(|index| {
-        let filters = vec![format!("{}/warming/{index}", common.prefix)];
-        Client::new(format!("{}-conn-first-{index}", common.prefix)).subscribed(filters, 0)
+        let filters = vec![format!("{}/warming/{index}", target.prefix)];
+        Client::new(format!("{}-conn-first-{index}", target.prefix)).subscribed(filters, 0)
     });
-    establish(&mut swarm, common.dialect(), first.collect())?;
+    establish(&mut swarm, target.dialect(), first.collect())?;
     swarm.part();
     std::thread::sleep(options.quiet()?.min(Duration::from_millis(500)));
     let rss_kb_start = meter.rss_kb()?;
-    common.progress(|| format!("conn: opening {} connections", options.count));
-    establish(&mut swarm, common.dialect(), clients)?;
-    common.progress(|| "conn: all there, quiet".to_owned());
+    target.progress(|| format!("conn: opening {} connections", options.count));
+    establish(&mut swarm, target.dialect(), clients)?;
+    target.progress(|| "conn: all there, quiet".to_owned());
     let mut idle = Idle::default();
     rest(&mut swarm, &mut idle, options, options.quiet()?)?;
     let rss_kb_end = meter.rss_kb()?;
     let mark = meter.mark()?;
-    rest(&mut swarm, &mut idle, options, common.seconds()?)?;
+    rest(&mut swarm, &mut idle, options, target.seconds()?)?;
     let stretch = meter.since(mark)?;
     // The last answers.
     rest(&mut swarm, &mut idle, &Conn { ping: false, ..options.clone() }, Duration::from_millis(50))?;
@@ -80,7 +80,7 @@ pub(crate) fn run(options: &Conn) -> Result<Report, Failure> {
     let connections = swarm.count();
     let mut report = Report {
         scenario: "conn".to_owned(),
-        version: common.dialect().name().to_owned(),
+        version: target.dialect().name().to_owned(),
         connections: Some(connections),
         rss_kb_start,
         rss_kb_end,

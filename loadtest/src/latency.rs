@@ -29,19 +29,19 @@ pub(crate) fn run(options: &Latency) -> Result<Report, Failure> {
         publishers: options.pairs,
         receivers: options.pairs,
     };
-    let meter = Meter::new(flow.common.pid);
+    let meter = Meter::new(flow.target.pid);
     let (mut swarm, mut traffic) = scenario.prepare(&flow, true)?;
-    flow.common.progress(|| "latency: warming up".to_owned());
-    at_rate(&mut swarm, &mut traffic, options, flow.common.warmup()?)?;
+    flow.target.progress(|| "latency: warming up".to_owned());
+    at_rate(&mut swarm, &mut traffic, options, flow.target.warmup()?)?;
     traffic.reset_latency();
-    flow.common.progress(|| format!("latency: {} messages/s", options.rate));
+    flow.target.progress(|| format!("latency: {} messages/s", options.rate));
     let before = traffic.unique;
     let mark = meter.mark()?;
-    at_rate(&mut swarm, &mut traffic, options, flow.common.seconds()?)?;
+    at_rate(&mut swarm, &mut traffic, options, flow.target.seconds()?)?;
     let stretch = meter.since(mark)?;
     let delivered = traffic.unique - before;
     let latency = Percentiles::of(&traffic.latency);
-    settle(&mut swarm, &mut traffic, flow.common.stall()?)?;
+    settle(&mut swarm, &mut traffic, flow.target.stall()?)?;
     let mut report = traffic.report;
     report.window = None;
     report.latency_us = latency;

@@ -17,7 +17,7 @@ const QUIET: Duration = Duration::from_secs(2);
 
 /// Runs `offline`.
 pub(crate) fn run(options: &Offline) -> Result<Report, Failure> {
-    let common = &options.common;
+    let target = &options.target;
     if options.publishers == 0
         || options.sessions == 0
         || !options.sessions.is_multiple_of(options.publishers)
@@ -26,13 +26,13 @@ pub(crate) fn run(options: &Offline) -> Result<Report, Failure> {
         return Err(Failure::Usage(why.to_owned()));
     }
     let run = run_number();
-    let meter = Meter::new(common.pid);
+    let meter = Meter::new(target.pid);
     let rss_kb_start = meter.rss_kb()?;
-    let quiet = QUIET.min(common.seconds()?);
+    let quiet = QUIET.min(target.seconds()?);
 
-    common.progress(|| format!("offline: {} sessions", options.sessions));
-    let mut swarm = Swarm::new(common.target()?)?;
-    establish(&mut swarm, common.dialect(), sessions(options, run, true))?;
+    target.progress(|| format!("offline: {} sessions", options.sessions));
+    let mut swarm = Swarm::new(target.target()?)?;
+    establish(&mut swarm, target.dialect(), sessions(options, run, true))?;
     swarm.part();
     sleep(quiet);
     let rss_kb_sessions = meter.rss_kb()?;
@@ -52,18 +52,18 @@ pub(crate) fn run(options: &Offline) -> Result<Report, Failure> {
     report.bytes_per_msg = growth_each(rss_kb_sessions, rss_kb_end, count as usize);
 
     // Leave nothing behind.
-    let mut swarm = Swarm::new(common.target()?)?;
-    establish(&mut swarm, common.dialect(), sessions(options, run, false))?;
+    let mut swarm = Swarm::new(target.target()?)?;
+    establish(&mut swarm, target.dialect(), sessions(options, run, false))?;
     swarm.part();
     Ok(report)
 }
 
 fn identity(options: &Offline, run: u32, index: usize) -> Identity {
-    Identity { client_id: format!("{}-offline-{run}-{index}", options.common.prefix), ..Identity::default() }
+    Identity { client_id: format!("{}-offline-{run}-{index}", options.target.prefix), ..Identity::default() }
 }
 
 fn topic(options: &Offline, index: usize) -> String {
-    format!("{}/offline/{index}", options.common.prefix)
+    format!("{}/offline/{index}", options.target.prefix)
 }
 
 /// The clients: with a session that stays and a subscription, or with a clean one that ends it.
@@ -79,7 +79,7 @@ fn sessions(options: &Offline, run: u32, persistent: bool) -> Vec<Client> {
 
 /// Publishes all messages, in turn over the sessions.
 fn store(options: &Offline, meter: &Meter, run: u32) -> Result<(Report, crate::report::Stretch), Failure> {
-    let common = &options.common;
+    let target = &options.target;
     let each = options.sessions / options.publishers;
     let topics = (0..options.publishers)
         .map(|publisher| {
@@ -87,13 +87,13 @@ fn store(options: &Offline, meter: &Meter, run: u32) -> Result<(Report, crate::r
         })
         .collect();
     let clients =
-        (0..options.publishers).map(|index| Client::new(format!("{}-offline-p-{index}", common.prefix)));
-    let mut swarm = Swarm::new(common.target()?)?;
-    let admission = establish(&mut swarm, common.dialect(), clients.collect())?;
+        (0..options.publishers).map(|index| Client::new(format!("{}-offline-p-{index}", target.prefix)));
+    let mut swarm = Swarm::new(target.target()?)?;
+    let admission = establish(&mut swarm, target.dialect(), clients.collect())?;
     let window = options.window.min(usize::from(admission.receive_maximum));
     let mut traffic = Traffic::new(Plan {
-        dialect: common.dialect(),
-        strict: common.strict,
+        dialect: target.dialect(),
+        strict: target.strict,
         run,
         shape: Shape::Nobody,
         publish: PublishShape { qos: options.qos, ..PublishShape::default() },
@@ -107,13 +107,13 @@ fn store(options: &Offline, meter: &Meter, run: u32) -> Result<(Report, crate::r
         first_publisher: admission.first.0,
     })?;
     let mark = meter.mark()?;
-    drive(&mut swarm, &mut traffic, None, common.stall()?, progress("offline: storing", common))?;
+    drive(&mut swarm, &mut traffic, None, target.stall()?, progress("offline: storing", target))?;
     let stretch = meter.since(mark)?;
     let count = (options.sessions * options.messages) as u64;
     let acknowledged = traffic.acknowledged;
     let mut report = traffic.report;
     report.scenario = String::from("offline");
-    report.version = String::from(common.dialect().name());
+    report.version = String::from(target.dialect().name());
     report.qos = options.qos;
     report.size = options.size;
     report.window = Some(window);
@@ -128,11 +128,11 @@ fn store(options: &Offline, meter: &Meter, run: u32) -> Result<(Report, crate::r
 
 /// Brings all sessions back and takes what is theirs.
 fn drain(options: &Offline, meter: &Meter, run: u32, report: &mut Report) -> Result<(), Failure> {
-    let common = &options.common;
+    let target = &options.target;
     let count = (options.sessions * options.messages) as u64;
     let mut drain = Drain {
-        dialect: common.dialect(),
-        strict: common.strict,
+        dialect: target.dialect(),
+        strict: target.strict,
         run,
         publishers: options.publishers as u64,
         each: (options.sessions / options.publishers) as u64,
@@ -140,11 +140,11 @@ fn drain(options: &Offline, meter: &Meter, run: u32, report: &mut Report) -> Res
         unique: 0,
         report,
     };
-    let mut swarm = Swarm::new(common.target()?)?;
+    let mut swarm = Swarm::new(target.target()?)?;
     let mark = meter.mark()?;
     for index in 0..options.sessions {
         let identity = Identity { persistent: true, resume: true, ..identity(options, run, index) };
-        swarm.open(common.dialect().connect(&identity)?)?;
+        swarm.open(target.dialect().connect(&identity)?)?;
     }
     let mut moved = (0, Instant::now());
     while drain.unique < count {
@@ -152,7 +152,7 @@ fn drain(options: &Offline, meter: &Meter, run: u32, report: &mut Report) -> Res
         swarm.flush(&mut drain);
         if drain.unique != moved.0 {
             moved = (drain.unique, Instant::now());
-        } else if moved.1.elapsed() > common.stall()? {
+        } else if moved.1.elapsed() > target.stall()? {
             drain.report.stalls += 1;
             break;
         }
@@ -166,7 +166,7 @@ fn drain(options: &Offline, meter: &Meter, run: u32, report: &mut Report) -> Res
     swarm.part();
     report.lost += count - unique;
     report.enter(&stretch, unique);
-    common.progress(|| format!("offline: drained {unique} at {:.0} messages/s", report.msgs_per_s));
+    target.progress(|| format!("offline: drained {unique} at {:.0} messages/s", report.msgs_per_s));
     Ok(())
 }
 

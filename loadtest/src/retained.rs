@@ -17,19 +17,19 @@ const QUIET: Duration = Duration::from_secs(2);
 
 /// Runs `retained`.
 pub(crate) fn run(options: &Retained) -> Result<Report, Failure> {
-    let common = &options.common;
-    let name = format!("{}/retained", common.prefix);
+    let target = &options.target;
+    let name = format!("{}/retained", target.prefix);
     let run = run_number();
-    let meter = Meter::new(common.pid);
+    let meter = Meter::new(target.pid);
     let rss_kb_start = meter.rss_kb()?;
 
     let (stored, mut report) = store(options, &meter, &name, run, options.size)?;
-    sleep(QUIET.min(common.seconds()?));
+    sleep(QUIET.min(target.seconds()?));
     let rss_kb_end = meter.rss_kb()?;
 
     let mut replay = Replay {
-        dialect: common.dialect(),
-        strict: common.strict,
+        dialect: target.dialect(),
+        strict: target.strict,
         run,
         filter: format!("{name}/+"),
         qos: options.replay_qos,
@@ -38,7 +38,7 @@ pub(crate) fn run(options: &Retained) -> Result<Report, Failure> {
         unique: 0,
         report: Report::default(),
     };
-    let mut sum = Stretch { seconds: 0.0, broker: common.pid.map(|_| Cpu::default()), own: Cpu::default() };
+    let mut sum = Stretch { seconds: 0.0, broker: target.pid.map(|_| Cpu::default()), own: Cpu::default() };
     let mut delivered = 0;
     for round in 0..options.rounds.max(1) {
         replay.seen = vec![false; options.topics];
@@ -81,7 +81,7 @@ fn store(
     run: u32,
     size: usize,
 ) -> Result<(Stretch, Report), Failure> {
-    let common = &options.common;
+    let target = &options.target;
     let mut topics = vec![vec![]; options.publishers];
     for index in 0..options.topics {
         if let Some(own) = topics.get_mut(index % options.publishers.max(1)) {
@@ -95,13 +95,13 @@ fn store(
         ));
     }
     let clients =
-        (0..options.publishers).map(|index| Client::new(format!("{}-retained-p-{index}", common.prefix)));
-    let mut swarm = Swarm::new(common.target()?)?;
-    let admission = establish(&mut swarm, common.dialect(), clients.collect())?;
+        (0..options.publishers).map(|index| Client::new(format!("{}-retained-p-{index}", target.prefix)));
+    let mut swarm = Swarm::new(target.target()?)?;
+    let admission = establish(&mut swarm, target.dialect(), clients.collect())?;
     let window = options.window.min(usize::from(admission.receive_maximum));
     let mut traffic = Traffic::new(Plan {
-        dialect: common.dialect(),
-        strict: common.strict,
+        dialect: target.dialect(),
+        strict: target.strict,
         run,
         shape: Shape::Nobody,
         publish: PublishShape { qos: 1, retain: true, ..PublishShape::default() },
@@ -115,11 +115,11 @@ fn store(
         first_publisher: admission.first.0,
     })?;
     let mark = meter.mark()?;
-    drive(&mut swarm, &mut traffic, None, common.stall()?, progress("retained: storing", common))?;
+    drive(&mut swarm, &mut traffic, None, target.stall()?, progress("retained: storing", target))?;
     let stretch = meter.since(mark)?;
     let mut report = traffic.report;
     report.scenario = String::from("retained");
-    report.version = String::from(common.dialect().name());
+    report.version = String::from(target.dialect().name());
     report.size = options.size;
     report.window = Some(window);
     report.publishers = Some(options.publishers);
@@ -146,10 +146,10 @@ struct Replay {
 
 impl Replay {
     fn round(&mut self, options: &Retained, meter: &Meter, round: usize) -> Result<Stretch, Failure> {
-        let common = &options.common;
+        let target = &options.target;
         let identity =
-            Identity { client_id: format!("{}-retained-r-{round}", common.prefix), ..Identity::default() };
-        let mut swarm = Swarm::new(common.target()?)?;
+            Identity { client_id: format!("{}-retained-r-{round}", target.prefix), ..Identity::default() };
+        let mut swarm = Swarm::new(target.target()?)?;
         let mark = meter.mark()?;
         swarm.open(self.dialect.connect(&identity)?)?;
         let mut moved = (0, Instant::now());
@@ -158,14 +158,14 @@ impl Replay {
             swarm.flush(self);
             if self.unique != moved.0 {
                 moved = (self.unique, Instant::now());
-            } else if moved.1.elapsed() > common.stall()? {
+            } else if moved.1.elapsed() > target.stall()? {
                 self.report.stalls += 1;
                 break;
             }
         }
         let stretch = meter.since(mark)?;
         let rate = per_second(self.unique, stretch.seconds);
-        common.progress(|| format!("retained: replayed {} at {rate:.0} messages/s", self.unique));
+        target.progress(|| format!("retained: replayed {} at {rate:.0} messages/s", self.unique));
         swarm.flush(self);
         swarm.part();
         Ok(stretch)

@@ -20,7 +20,7 @@ pub(crate) struct Scenario {
 
 impl Scenario {
     fn topic(&self, flow: &Flow, index: usize) -> String {
-        format!("{}/{}/{index}", flow.common.prefix, self.name)
+        format!("{}/{}/{index}", flow.target.prefix, self.name)
     }
 
     /// Each publisher's topics.
@@ -46,7 +46,7 @@ impl Scenario {
 
     /// The filters of receiver `index`.
     fn filters(&self, flow: &Flow, index: usize, topics: &[Vec<String>]) -> Vec<String> {
-        let wildcard = format!("{}/{}/+", flow.common.prefix, self.name);
+        let wildcard = format!("{}/{}/+", flow.target.prefix, self.name);
         match self.shape {
             Shape::One => vec![format!("$share/g/{wildcard}")],
             Shape::All if self.name == "fanin" => vec![wildcard],
@@ -57,12 +57,12 @@ impl Scenario {
 
     /// Connects everybody; the swarm then is ready for traffic.
     pub(crate) fn prepare(&self, flow: &Flow, timed: bool) -> Result<(Swarm, Traffic), Failure> {
-        let common = &flow.common;
+        let target = &flow.target;
         self.check(flow)?;
-        let dialect = common.dialect();
+        let dialect = target.dialect();
         let topics = self.topics(flow);
         let run = run_number();
-        let name = |role: &str, index: usize| format!("{}-{}-{role}-{index}", common.prefix, self.name);
+        let name = |role: &str, index: usize| format!("{}-{}-{role}-{index}", target.prefix, self.name);
         let receivers = (0..self.receivers)
             .map(|index| {
                 let mut client =
@@ -72,8 +72,8 @@ impl Scenario {
             })
             .collect();
         let publishers = (0..self.publishers).map(|index| Client::new(name("p", index))).collect();
-        let mut swarm = Swarm::new(common.target()?)?;
-        common.progress(|| format!("{}: connecting", self.name));
+        let mut swarm = Swarm::new(target.target()?)?;
+        target.progress(|| format!("{}: connecting", self.name));
         establish(&mut swarm, dialect, receivers)?;
         let admission = establish(&mut swarm, dialect, publishers)?;
         if flow.alias && admission.alias_maximum == 0 {
@@ -82,13 +82,13 @@ impl Scenario {
         let mut window = flow.window;
         if flow.qos > 0 && window > usize::from(admission.receive_maximum) {
             window = usize::from(admission.receive_maximum);
-            common.progress(|| {
+            target.progress(|| {
                 format!("{}: the broker's receive maximum makes the window {window}", self.name)
             });
         }
         let mut traffic = Traffic::new(Plan {
             dialect,
-            strict: common.strict,
+            strict: target.strict,
             run,
             shape: self.shape,
             publish: PublishShape {
@@ -123,9 +123,9 @@ impl Scenario {
     fn check(&self, flow: &Flow) -> Result<(), Failure> {
         let wrong = if self.publishers == 0 || self.receivers == 0 {
             "at least one publisher and one receiver are needed"
-        } else if flow.alias && !flow.common.v5 {
+        } else if flow.alias && !flow.target.v5 {
             "--alias needs --v5"
-        } else if flow.user_properties > 0 && !flow.common.v5 {
+        } else if flow.user_properties > 0 && !flow.target.v5 {
             "--user-properties needs --v5"
         } else if flow.alias && flow.topics > 0 {
             "--alias goes with one topic for each publisher, not with --topics"
@@ -137,17 +137,17 @@ impl Scenario {
 
     /// The whole scenario.
     pub(crate) fn run(&self, flow: &Flow) -> Result<Report, Failure> {
-        let common = &flow.common;
-        let meter = Meter::new(common.pid);
+        let target = &flow.target;
+        let meter = Meter::new(target.pid);
         let rss = meter.rss_kb()?;
         let (mut swarm, mut traffic) = self.prepare(flow, false)?;
-        let stall = common.stall()?;
-        common.progress(|| format!("{}: warming up", self.name));
-        drive(&mut swarm, &mut traffic, Some(Instant::now() + common.warmup()?), stall, |_| {})?;
+        let stall = target.stall()?;
+        target.progress(|| format!("{}: warming up", self.name));
+        drive(&mut swarm, &mut traffic, Some(Instant::now() + target.warmup()?), stall, |_| {})?;
         let before = traffic.unique;
         let mark = meter.mark()?;
-        let end = Instant::now() + common.seconds()?;
-        drive(&mut swarm, &mut traffic, Some(end), stall, progress(self.name, common))?;
+        let end = Instant::now() + target.seconds()?;
+        drive(&mut swarm, &mut traffic, Some(end), stall, progress(self.name, target))?;
         let stretch = meter.since(mark)?;
         let delivered = traffic.unique - before;
         settle(&mut swarm, &mut traffic, stall)?;

@@ -1,6 +1,6 @@
 //! The closed loop: publishers with a window each, receivers that count, and the four shapes of traffic.
 
-use crate::arguments::Common;
+use crate::arguments::Target;
 use crate::failure::Failure;
 use crate::histogram::Histogram;
 use crate::ledger::{Arrival, Ledger, Rising};
@@ -455,7 +455,7 @@ pub(crate) fn settle(swarm: &mut Swarm, traffic: &mut Traffic, stall: Duration) 
 }
 
 /// Says once a second how it goes.
-pub(crate) fn progress<'a>(name: &'a str, common: &'a Common) -> impl FnMut(&Traffic) + use<'a> {
+pub(crate) fn progress<'a>(name: &'a str, target: &'a Target) -> impl FnMut(&Traffic) + use<'a> {
     let mut last = (Instant::now(), None);
     move |traffic| {
         let count =
@@ -464,7 +464,7 @@ pub(crate) fn progress<'a>(name: &'a str, common: &'a Common) -> impl FnMut(&Tra
         let elapsed = last.0.elapsed();
         if elapsed >= Duration::from_secs(1) {
             let rate = per_second(count - before, elapsed.as_secs_f64());
-            common.progress(|| format!("{name}: {rate:.0} messages/s"));
+            target.progress(|| format!("{name}: {rate:.0} messages/s"));
             last = (Instant::now(), Some(count));
         }
     }

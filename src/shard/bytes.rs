@@ -37,7 +37,7 @@ impl Core {
     /// Takes what was read from a connection.
     pub fn receive(&mut self, key: u32, mut bytes: &[u8]) {
         self.catch_up();
-        let max_packet = self.common.settings.limits.max_packet;
+        let max_packet = self.exchange.settings.limits.max_packet;
         self.clients.counters.bytes_received += bytes.len() as u64;
         let Some(client) = self.clients.connections.get_mut(key as usize) else { return };
         if client.link.phase == Phase::Closing {
@@ -77,7 +77,7 @@ impl Core {
 
     /// Runs the packets in `bytes`. `behind` was read after them. `false`: nothing of `behind` may be run.
     fn packets(&mut self, key: u32, mut bytes: &[u8], behind: &[u8]) -> bool {
-        let max_packet = self.common.settings.limits.max_packet;
+        let max_packet = self.exchange.settings.limits.max_packet;
         loop {
             let stop = match frame(bytes, max_packet) {
                 Ok(Framed::Frame(frame)) => {

@@ -68,7 +68,7 @@ impl Core {
         }
         let assigned = connect.client_id.is_empty().then(|| self.assign_id());
         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
-        let home = self.common.home(client_id);
+        let home = self.exchange.home(client_id);
         if home != self.id {
             return Err(Stop::HandOver(home));
         }
@@ -105,7 +105,7 @@ impl Core {
     }
 
     fn may_connect(&self, key: u32, connect: &Connect<'_>) -> Result<(), Refusal> {
-        let settings = &self.common.settings;
+        let settings = &self.exchange.settings;
         if self.draining {
             let code = ReasonCode::SERVER_UNAVAILABLE;
             return Err(Refusal::new(code, RefuseReason::Draining, "shutting down"));
@@ -175,7 +175,7 @@ impl Core {
                 let at = self.random.usize(..ID_CHARACTERS.len());
                 id.push(ID_CHARACTERS.get(at).map_or('0', |&c| char::from(c)));
             }
-            if self.common.home(&id) == self.id && self.clients.find(&id).is_none() {
+            if self.exchange.home(&id) == self.id && self.clients.find(&id).is_none() {
                 return id;
             }
         }
@@ -199,9 +199,9 @@ impl Core {
     }
 
     fn new_session(&mut self, client_id: &str) -> Result<u32, Refusal> {
-        let limit = self.common.settings.limits.max_sessions;
-        if self.common.sessions.fetch_add(1, Ordering::Relaxed) >= limit {
-            self.common.sessions.fetch_sub(1, Ordering::Relaxed);
+        let limit = self.exchange.settings.limits.max_sessions;
+        if self.exchange.sessions.fetch_add(1, Ordering::Relaxed) >= limit {
+            self.exchange.sessions.fetch_sub(1, Ordering::Relaxed);
             let code = ReasonCode::QUOTA_EXCEEDED;
             return Err(Refusal::new(code, RefuseReason::SessionLimit, "the bound on sessions is reached"));
         }
@@ -230,7 +230,7 @@ impl Core {
                 due: NEVER,
             })
         });
-        let terms = &self.common.settings.session;
+        let terms = &self.exchange.settings.session;
         let longest = u32::try_from(terms.max_expiry.as_secs()).unwrap_or(EXPIRES_NEVER);
         let wished = match connect.version {
             Version::V5 => connect.properties.session_expiry.unwrap_or(0),
@@ -275,7 +275,7 @@ impl Core {
         resumed: bool,
         assigned: Option<&str>,
     ) -> Result<(), End> {
-        let settings = self.common.settings.clone();
+        let settings = self.exchange.settings.clone();
         let (Some(client), Some(state)) =
             (self.clients.connections.get(key as usize), self.clients.sessions.get(session as usize))
         else {
@@ -315,7 +315,7 @@ impl Core {
     }
 
     pub(super) fn topic_limits(&self) -> topic::Limits {
-        let limits = &self.common.settings.limits;
+        let limits = &self.exchange.settings.limits;
         topic::Limits { max_levels: limits.max_topic_levels, max_bytes: limits.max_topic_bytes }
     }
 }

@@ -83,12 +83,12 @@ impl Desk {
 impl Core {
     /// Opens the desk groups that live on this shard: their backlogs keep messages before anybody has subscribed.
     pub(super) fn open_desk_groups(&mut self) {
-        let common = self.common.clone();
-        let Some(desk) = &common.desk else { return };
+        let exchange = self.exchange.clone();
+        let Some(desk) = &exchange.desk else { return };
         for tenant in desk.routing.tenants() {
             for group in tenant.groups() {
                 let text: Arc<str> = tenant.queue_filter(group).into();
-                if common.home(&text) != self.id {
+                if exchange.home(&text) != self.id {
                     continue;
                 }
                 let waiting = desk.backlog(tenant, group).cloned().unwrap_or_default();
@@ -137,8 +137,8 @@ impl Core {
         m: &MessageRef<'_>,
     ) -> Result<DeskOutcome, (DeskOutcome, Refused)> {
         let refused = |code, why| (DeskOutcome::Refused, Refused::new(code, why));
-        let common = self.common.clone();
-        let routed = common.desk.as_ref().and_then(|desk| Some((desk, desk.routing.tenant(tenant)?)));
+        let exchange = self.exchange.clone();
+        let routed = exchange.desk.as_ref().and_then(|desk| Some((desk, desk.routing.tenant(tenant)?)));
         let Some((desk, tenant)) = routed else {
             let refused = Refused::new(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR, PublishRefusal::Desk);
             return Err((DeskOutcome::UnknownTenant, refused));
@@ -176,7 +176,7 @@ impl Core {
         };
         let mut json = Vec::with_capacity(m.payload.len() + 256);
         // Base64 and escapes make an envelope larger than what came in.
-        let maximum = 2 * common.settings.limits.max_packet as usize;
+        let maximum = 2 * exchange.settings.limits.max_packet as usize;
         if envelope(&outbound, maximum, &mut json).is_err() {
             return Err(refused(ReasonCode::QUOTA_EXCEEDED, PublishRefusal::Desk));
         }
@@ -198,7 +198,7 @@ impl Core {
 
     /// Somebody writes to a group's queue past the rules; its backlog bounds that as well.
     fn queue_has_room(&self, tenant: &str, group: &str) -> Result<(), Refused> {
-        let Some(desk) = &self.common.desk else { return Ok(()) };
+        let Some(desk) = &self.exchange.desk else { return Ok(()) };
         let Some(tenant) = desk.routing.tenant(tenant) else { return Ok(()) };
         match tenant.group(group) {
             Some(group) if desk.full(tenant, group) => {
@@ -215,8 +215,8 @@ impl Core {
 
     /// A customer's context document is about to be retained: the rules read it from now on.
     fn keep_context(&mut self, tenant: &str, m: &MessageRef<'_>) -> Result<(), Refused> {
-        let common = self.common.clone();
-        let Some(desk) = &common.desk else { return Ok(()) };
+        let exchange = self.exchange.clone();
+        let Some(desk) = &exchange.desk else { return Ok(()) };
         if m.payload.is_empty() {
             desk.forget_context(m.topic);
             return Ok(());
@@ -225,7 +225,8 @@ impl Core {
             self.clients.counters.desk_context_invalid += 1;
             return Err(Refused::new(ReasonCode::PAYLOAD_FORMAT_INVALID, PublishRefusal::PayloadInvalid));
         };
-        if common.settings.retained.enabled && desk.routing.tenant(tenant).is_some_and(Tenant::uses_context) {
+        if exchange.settings.retained.enabled && desk.routing.tenant(tenant).is_some_and(Tenant::uses_context)
+        {
             let kept = Kept { context: Arc::new(context), expires_at: m.expires_at };
             desk.contexts.insert(m.topic.into(), kept);
         }
@@ -234,7 +235,7 @@ impl Core {
 
     /// `control/explain`: where a message would go, and why. The answer goes to the request's Response Topic.
     fn explain(&mut self, tenant: &str, m: &MessageRef<'_>) -> Result<bool, Refused> {
-        let common = self.common.clone();
+        let exchange = self.exchange.clone();
         let properties = PublishProperties::decode(m.properties).unwrap_or(PublishProperties::EMPTY);
         let Some(response_topic) = properties.response_topic else {
             // Nobody could be answered: to be seen by whoever watches the topic, and by nobody else.
@@ -245,7 +246,7 @@ impl Core {
         if !matches!(desk_topic(response_topic), None | Some(DeskTopic::Other)) {
             return Err(Refused::new(ReasonCode::TOPIC_NAME_INVALID, PublishRefusal::TopicInvalid));
         }
-        let routed = common.desk.as_ref().and_then(|desk| Some((desk, desk.routing.tenant(tenant)?)));
+        let routed = exchange.desk.as_ref().and_then(|desk| Some((desk, desk.routing.tenant(tenant)?)));
         let now = self.clients.now;
         let answer = match (routed, Question::parse(tenant, m.payload)) {
             (None, _) => {

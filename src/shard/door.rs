@@ -53,7 +53,7 @@ impl Core {
     /// Retains, matches and delivers. `false`: nobody is subscribed.
     pub(super) fn pass(&mut self, m: &MessageRef<'_>) -> bool {
         let mut owned = None;
-        if m.retain && self.common.settings.retained.enabled {
+        if m.retain && self.exchange.settings.retained.enabled {
             self.retain(m, &mut owned);
         }
         let elsewhere = self.forward(m, &mut owned);
@@ -73,9 +73,9 @@ impl Core {
             return false;
         }
         let seen = &mut self.looked_up;
-        let version = self.common.interest.version();
+        let version = self.exchange.interest.version();
         if seen.version != version || seen.topic != m.topic {
-            seen.mask = self.common.interest.of(m.topic);
+            seen.mask = self.exchange.interest.of(m.topic);
             seen.version = version;
             seen.topic.clear();
             seen.topic.push_str(m.topic);

@@ -15,7 +15,7 @@ impl Core {
     /// DISCONNECT from a client.
     pub(super) fn disconnect(&mut self, key: u32, session: u32, packet: &Disconnect<'_>) -> End {
         let longest =
-            u32::try_from(self.common.settings.session.max_expiry.as_secs()).unwrap_or(EXPIRES_NEVER);
+            u32::try_from(self.exchange.settings.session.max_expiry.as_secs()).unwrap_or(EXPIRES_NEVER);
         if let Some(state) = self.clients.sessions.get_mut(session as usize) {
             if let Some(expiry) = packet.properties.session_expiry {
                 // A session that was to end with its connection cannot be prolonged now [MQTT-3.14.2-2].
@@ -142,7 +142,7 @@ impl Core {
         self.drop_subscriptions(key);
         self.publish_will(key);
         let Some(session) = self.clients.remove(key) else { return };
-        self.common.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.exchange.sessions.fetch_sub(1, Ordering::Relaxed);
         if let Some(outbox) = &session.outbox {
             let owed = usize::from(outbox.in_flight()) + outbox.waiting();
             self.clients.counters.messages_dropped.add(DropReason::SessionEnded, owed as u64);

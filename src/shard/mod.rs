@@ -51,7 +51,7 @@ pub type ShardId = u16;
 
 /// What all shards of a server share.
 #[derive(Debug)]
-pub struct Common {
+pub struct Exchange {
     /// Limits and defaults.
     pub settings: Arc<Settings>,
     /// Who is interested in which topic.
@@ -67,8 +67,8 @@ pub struct Common {
     place: ahash::RandomState,
 }
 
-impl Common {
-    /// The common part of a server with `settings.shards` shards. `seed` decides where ids and topics live.
+impl Exchange {
+    /// What the shards of a server with `settings.shards` of them share. `seed` decides where ids and topics live.
     pub fn new(settings: Arc<Settings>, routing: Option<Arc<Routing>>, seed: u64) -> Self {
         let mailboxes = (0..settings.shards).map(|_| Mailbox::new(settings.shards)).collect();
         Self {
@@ -160,7 +160,7 @@ pub struct Core {
     pub clients: Clients,
     /// For the driver.
     pub effects: Effects,
-    common: Arc<Common>,
+    exchange: Arc<Exchange>,
     index: SubscriptionIndex,
     groups: Groups,
     retained: Retained,
@@ -184,8 +184,8 @@ pub struct Core {
 
 impl Core {
     /// Shard `id` of the server. `seed` feeds what is random: assigned client ids, message ids, `random` groups.
-    pub fn new(id: ShardId, common: Arc<Common>, now: Now, seed: u64) -> Self {
-        let settings = common.settings.clone();
+    pub fn new(id: ShardId, exchange: Arc<Exchange>, now: Now, seed: u64) -> Self {
+        let settings = exchange.settings.clone();
         let caps = Caps { messages: settings.session.queue_messages, bytes: settings.session.queue_bytes };
         let sharing = Arc::new(settings.sharing.clone());
         let mut core = Self {
@@ -193,10 +193,10 @@ impl Core {
             clients: Clients::new(settings, now),
             effects: Effects::default(),
             index: SubscriptionIndex::new(),
-            groups: Groups::new(id, sharing, caps, common.place.clone(), seed ^ 0x5EED),
+            groups: Groups::new(id, sharing, caps, exchange.place.clone(), seed ^ 0x5EED),
             retained: Retained::default(),
             timers: Wheel::new(now.mono),
-            outgoing: common.mailboxes.iter().map(|_| Batch::default()).collect(),
+            outgoing: exchange.mailboxes.iter().map(|_| Batch::default()).collect(),
             spare: Vec::new(),
             full: 0,
             wake: 0,
@@ -208,7 +208,7 @@ impl Core {
             random: fastrand::Rng::with_seed(seed),
             number: 0,
             draining: false,
-            common,
+            exchange,
         };
         core.open_desk_groups();
         core
@@ -247,7 +247,7 @@ impl Core {
         };
         let key = self.clients.connections.insert(client) as u32;
         let wait =
-            self.common.settings.listener(listener).map_or(0, |l| l.connect_timeout.as_millis() as u64);
+            self.exchange.settings.listener(listener).map_or(0, |l| l.connect_timeout.as_millis() as u64);
         self.timers.arm(Timer { key, number, kind: Kind::Connection }, now.mono + wait);
         key
     }

@@ -27,8 +27,8 @@ impl Core {
 
     /// Works off what other shards have posted. Calls `wake` for each sender that waited for room.
     pub fn open_mail(&mut self, mut wake: impl FnMut(ShardId)) {
-        let common = self.common.clone();
-        let Some(mailbox) = common.mailboxes.get(usize::from(self.id)) else { return };
+        let exchange = self.exchange.clone();
+        let Some(mailbox) = exchange.mailboxes.get(usize::from(self.id)) else { return };
         let mut batches = Vec::new();
         mailbox.take(&mut batches);
         for mut batch in batches {
@@ -53,7 +53,7 @@ impl Core {
     /// SUBACK the client has seen, a retained message whose PUBACK it has seen.
     #[inline]
     pub(super) fn catch_up(&mut self) {
-        if self.common.mailboxes.get(usize::from(self.id)).is_some_and(super::mailbox::Mailbox::posted) {
+        if self.exchange.mailboxes.get(usize::from(self.id)).is_some_and(super::mailbox::Mailbox::posted) {
             let mut wake = 0;
             self.open_mail(|sender| wake |= 1 << sender);
             self.wake |= wake;
@@ -80,7 +80,7 @@ impl Core {
             }
             Mail::Join(join) => {
                 self.member_joins(&join);
-                self.common.interest.joined(&Arc::from(super::shared::split(&join.text).1), self.id);
+                self.exchange.interest.joined(&Arc::from(super::shared::split(&join.text).1), self.id);
             }
             Mail::Gone(gone) => self.member_goes(*gone),
             Mail::Share(share) => self.shared(*share),
@@ -111,7 +111,7 @@ impl Core {
         let subscription = Subscription { target: Target::group(key), options };
         let added = self.index.subscribe(group.filter(), subscription);
         if added.first {
-            self.common.interest.add(&added.filter, self.id);
+            self.exchange.interest.add(&added.filter, self.id);
         }
     }
 
@@ -242,7 +242,7 @@ impl Core {
         }
         // The message is posted, only now the interest is looked at: see `replay_all` for the other side.
         fence(Ordering::SeqCst);
-        let interest = &self.common.interest;
+        let interest = &self.exchange.interest;
         let (version, mut any) = (interest.version(), false);
         for (message, told, at) in self.retaining.drain(..) {
             if at == version {
@@ -262,7 +262,7 @@ impl Core {
 
     fn post_batches(&mut self, wake: &mut Mask) {
         let before = std::mem::take(&mut self.full);
-        for (shard, mailbox) in self.common.mailboxes.iter().enumerate() {
+        for (shard, mailbox) in self.exchange.mailboxes.iter().enumerate() {
             let Some(batch) = self.outgoing.get_mut(shard).filter(|b| !b.is_empty()) else {
                 // A turn has several rounds, and a round that posts nothing empties no mailbox.
                 let was_full = before & (1 << shard) != 0;

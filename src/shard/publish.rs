@@ -76,7 +76,7 @@ impl Core {
 
     /// Notes a QoS 2 packet id. `false`: it was taken before and only has to be confirmed again [MQTT-4.3.3-10].
     fn take_id(&mut self, key: u32, session: u32, id: PacketId) -> Result<bool, End> {
-        let receive_maximum = self.common.settings.session.receive_maximum;
+        let receive_maximum = self.exchange.settings.session.receive_maximum;
         let Some(target) = self.clients.sessions.get_mut(session as usize) else { return Ok(false) };
         if !target.received.get_or_insert_default().insert(id) {
             self.clients.send_ack(key, AckKind::PubRec, id, ReasonCode::SUCCESS);
@@ -94,7 +94,7 @@ impl Core {
     }
 
     fn resolve_alias(&mut self, key: u32, alias: u16, topic: &str) -> Result<Arc<str>, End> {
-        let maximum = self.common.settings.session.topic_alias_maximum;
+        let maximum = self.exchange.settings.session.topic_alias_maximum;
         let invalid = |why| End::new(CloseReason::TopicAlias, ReasonCode::TOPIC_ALIAS_INVALID, why);
         if alias == 0 || alias > maximum {
             return Err(invalid("the topic alias is above Topic Alias Maximum"));

@@ -40,11 +40,11 @@ enum Next {
 impl Core {
     /// Notes that a new subscription is to be shown what is retained [MQTT-3.3.1-9].
     pub(super) fn queue_replay(&mut self, session: u32, filter: Arc<str>, options: SubscriptionOptions) {
-        let retained = self.common.retained.load(Ordering::Acquire);
-        if !self.common.settings.retained.enabled || (retained == 0 && self.common.shards() == 1) {
+        let retained = self.exchange.retained.load(Ordering::Acquire);
+        if !self.exchange.settings.retained.enabled || (retained == 0 && self.exchange.shards() == 1) {
             return;
         }
-        let shard = if is_exact(&filter) { self.common.home(&filter) } else { 0 };
+        let shard = if is_exact(&filter) { self.exchange.home(&filter) } else { 0 };
         let number = self.next_number();
         let Some(target) = self.clients.sessions.get_mut(session as usize) else { return };
         let replay = target.replay.get_or_insert_with(|| Box::new(Replay { number, ..Replay::default() }));
@@ -134,7 +134,7 @@ impl Core {
 
     fn next_of_replay(&mut self, session: u32) -> Next {
         let number = self.next_number();
-        let (now, shards) = (self.clients.now.mono, self.common.shards());
+        let (now, shards) = (self.clients.now.mono, self.exchange.shards());
         let Some(target) = self.clients.sessions.get_mut(session as usize) else { return Next::Over };
         let (generation, outbox) = (target.generation, target.outbox.as_deref());
         let Some(client) = self.clients.connections.get(target.connection as usize) else {
@@ -182,7 +182,7 @@ impl Core {
     /// A page has come.
     pub(super) fn page(&mut self, page: Page) {
         let (key, generation) = page.session;
-        let shards = self.common.shards();
+        let shards = self.exchange.shards();
         let Some(target) = self.clients.sessions.get_mut(key as usize) else { return };
         if target.generation != generation {
             return;

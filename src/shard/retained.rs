@@ -66,7 +66,7 @@ impl Core {
     pub(super) fn retain(&mut self, m: &MessageRef<'_>, owned: &mut Option<Arc<Message>>) {
         let kept = MessageRef { from: ELSEWHERE, ..*m };
         let message = owned.get_or_insert_with(|| kept.to_message()).clone();
-        let home = self.common.home(m.topic);
+        let home = self.exchange.home(m.topic);
         if home == self.id {
             self.store_retained(message);
         } else if let Some(batch) = self.outgoing.get_mut(usize::from(home)) {
@@ -76,25 +76,25 @@ impl Core {
     }
 
     pub(super) fn store_retained(&mut self, message: Arc<Message>) {
-        let common = &self.common;
-        let (limits, topic) = (&common.settings.retained, message.view().topic);
+        let exchange = &self.exchange;
+        let (limits, topic) = (&exchange.settings.retained, message.view().topic);
         if message.payload().is_empty() {
             // An empty one removes what was retained and is not kept itself [MQTT-3.3.1-6] [MQTT-3.3.1-7].
             if self.retained.clear(topic).is_some() {
-                common.retained.fetch_sub(1, Ordering::Relaxed);
+                exchange.retained.fetch_sub(1, Ordering::Relaxed);
                 self.clients.counters.retained_changes.bump(RetainedChange::Cleared);
             }
             return;
         }
         let replaced = self.retained.index.get(topic).map(|known| known.weight());
-        let full = replaced.is_none() && common.retained.load(Ordering::Relaxed) >= limits.max_messages;
+        let full = replaced.is_none() && exchange.retained.load(Ordering::Relaxed) >= limits.max_messages;
         let bytes = self.retained.bytes - replaced.unwrap_or(0) + message.weight();
-        if full || bytes > limits.max_bytes / common.mailboxes.len() {
+        if full || bytes > limits.max_bytes / exchange.mailboxes.len() {
             // What was retained before is out of date, and a server may discard it at any time [MQTT-3.3.1-5].
             if self.retained.clear(topic).is_some() {
-                common.retained.fetch_sub(1, Ordering::Relaxed);
+                exchange.retained.fetch_sub(1, Ordering::Relaxed);
             }
-            if let Some(desk) = &common.desk {
+            if let Some(desk) = &exchange.desk {
                 desk.forget_context(topic);
             }
             return self.clients.counters.messages_dropped.bump(DropReason::RetainedFull);
@@ -102,7 +102,7 @@ impl Core {
         let change = if self.retained.set(message).is_some() {
             RetainedChange::Replaced
         } else {
-            common.retained.fetch_add(1, Ordering::Relaxed);
+            exchange.retained.fetch_add(1, Ordering::Relaxed);
             RetainedChange::Set
         };
         self.clients.counters.retained_changes.bump(change);
@@ -148,10 +148,10 @@ impl Core {
         for topic in topics {
             if self.retained.index.get(topic).is_some_and(|m| m.expired(now)) {
                 self.retained.clear(topic);
-                if let Some(desk) = &self.common.desk {
+                if let Some(desk) = &self.exchange.desk {
                     desk.forget_context(topic);
                 }
-                self.common.retained.fetch_sub(1, Ordering::Relaxed);
+                self.exchange.retained.fetch_sub(1, Ordering::Relaxed);
                 self.clients.counters.retained_changes.bump(RetainedChange::Expired);
             }
         }

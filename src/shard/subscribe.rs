@@ -64,7 +64,7 @@ impl Core {
             wish.retain_as_published,
             id.unwrap_or(0),
         );
-        let limits = &self.common.settings.limits;
+        let limits = &self.exchange.settings.limits;
         let (limit, shared_limit) =
             (limits.max_subscriptions_per_session, limits.max_shared_subscriptions_per_session);
         let quota = (ReasonCode::QUOTA_EXCEEDED, SubscribeRefusal::QuotaExceeded);
@@ -83,7 +83,7 @@ impl Core {
             return Err(quota);
         }
         if added.first {
-            self.common.interest.add(&added.filter, self.id);
+            self.exchange.interest.add(&added.filter, self.id);
         }
         let new = added.replaced.is_none();
         if new && let Some(target) = self.clients.sessions.get_mut(session as usize) {
@@ -150,15 +150,15 @@ impl Core {
     /// Tells a stay apart from all others of all shards.
     fn next_stay(&mut self) -> u32 {
         let number = self.next_number();
-        number.wrapping_mul(u32::from(self.common.shards())).wrapping_add(u32::from(self.id))
+        number.wrapping_mul(u32::from(self.exchange.shards())).wrapping_add(u32::from(self.id))
     }
 
     fn send_join(&mut self, join: Join) {
-        let home = self.common.home(&join.text);
+        let home = self.exchange.home(&join.text);
         if home == self.id {
             self.member_joins(&join);
         } else {
-            self.common.interest.expect(&Arc::from(super::shared::split(&join.text).1), home);
+            self.exchange.interest.expect(&Arc::from(super::shared::split(&join.text).1), home);
             self.post(home, Mail::Join(Box::new(join)));
         }
     }
@@ -238,7 +238,7 @@ impl Core {
             return;
         }
         self.clients.counters.shared_redispatched += returned.len() as u64;
-        let home = self.common.home(&text);
+        let home = self.exchange.home(&text);
         let arrived = if home == id { u64::MAX } else { arrived };
         let returned = returned.into_iter().map(|delivery| delivery.message).collect();
         let gone = Gone { text, shard: id, session, stay, arrived, returned, away };
@@ -312,7 +312,7 @@ impl Core {
     pub(super) fn drop_interest(&mut self, filter: &str, target: Target) -> bool {
         let Some(removed) = self.index.unsubscribe(filter, target) else { return false };
         if removed.last {
-            self.common.interest.remove(filter, self.id);
+            self.exchange.interest.remove(filter, self.id);
         }
         true
     }

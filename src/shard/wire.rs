@@ -38,7 +38,7 @@ impl Shape<'_> {
     }
 
     /// Whether the encoded form serves other receivers too.
-    fn common(&self) -> bool {
+    fn reusable(&self) -> bool {
         self.ids.is_empty() && self.alias.is_none()
     }
 }
@@ -145,7 +145,7 @@ impl<'m> Outgoing<'m> {
         if self.message.payload.len() >= SHARE_FROM {
             self.encode_head(shape, out.bytes(pool));
             out.splice(self.owned());
-        } else if self.many && shape.common() {
+        } else if self.many && shape.reusable() {
             self.copy(shape, out.bytes(pool));
         } else {
             let bytes = out.bytes(pool);

@@ -12,7 +12,7 @@ impl World {
     /// What the broker holds of a client.
     fn broker_view(&self, client: usize) -> String {
         let id = &self.clients[client].id;
-        let clients = &self.cores[usize::from(self.common.home(id))].clients;
+        let clients = &self.cores[usize::from(self.exchange.home(id))].clients;
         let session = clients.find(id).and_then(|key| clients.sessions.get(key as usize));
         let connection = session.and_then(|s| clients.connections.get(s.connection as usize));
         format!(
@@ -165,7 +165,7 @@ impl World {
     pub fn judge_nothing_left(&mut self) {
         for shard in 0..self.cores.len() {
             let gauges = self.cores[shard].gauges();
-            let depth = self.common.mailboxes[shard].depth();
+            let depth = self.exchange.mailboxes[shard].depth();
             if gauges.sessions + gauges.connections > 0 || depth > 0 || self.cores[shard].busy() {
                 return self.fail(format!(
                     "shard {shard} is left with {} sessions, {} connections, {depth} bytes of mail",
@@ -173,8 +173,9 @@ impl World {
                 ));
             }
         }
-        let (sessions, interest) = (self.common.sessions.load(Ordering::Relaxed), self.common.interest.len());
-        if sessions > 0 || !self.common.interest.is_empty() {
+        let (sessions, interest) =
+            (self.exchange.sessions.load(Ordering::Relaxed), self.exchange.interest.len());
+        if sessions > 0 || !self.exchange.interest.is_empty() {
             self.fail(format!("{sessions} sessions and interest in {interest:?} are left"));
         }
     }

@@ -12,7 +12,7 @@ use switchboard::message::Millis;
 use switchboard::metrics::CloseReason;
 use switchboard::session::Phase;
 use switchboard::shard::timers::TICK;
-use switchboard::shard::{Close, Common, Core};
+use switchboard::shard::{Close, Core, Exchange};
 
 use super::client::{Client, WITNESS};
 use super::oracle::Oracle;
@@ -96,7 +96,7 @@ pub struct World {
     pub plan: Plan,
     pub rng: Rng,
     pub now: Millis,
-    pub common: Arc<Common>,
+    pub exchange: Arc<Exchange>,
     pub cores: Vec<Core>,
     /// By shard and slab key, as the driver's sockets.
     sockets: Vec<Vec<Option<usize>>>,
@@ -117,11 +117,11 @@ pub struct World {
 impl World {
     /// A world at rest.
     pub fn new(plan: Plan, traced: bool) -> Self {
-        let common = Arc::new(Common::new(plan.settings.clone(), None, plan.seed));
+        let exchange = Arc::new(Exchange::new(plan.settings.clone(), None, plan.seed));
         let now = 1_000;
         let clock = Now { mono: now, unix: now };
         let cores = (0..plan.shards)
-            .map(|id| Core::new(id as u16, common.clone(), clock, plan.seed ^ (id as u64) << 32))
+            .map(|id| Core::new(id as u16, exchange.clone(), clock, plan.seed ^ (id as u64) << 32))
             .collect();
         let rng = Rng::with_seed(plan.seed);
         let mut world = Self {
@@ -131,7 +131,7 @@ impl World {
             next_tick: vec![now + TICK; plan.shards],
             rng,
             now,
-            common,
+            exchange,
             cores,
             links: Vec::new(),
             live: Vec::new(),
