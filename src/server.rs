@@ -23,6 +23,12 @@ use crate::sys::{Snapshot, Sys};
 /// Commands that may wait for one shard.
 const COMMANDS: usize = 64;
 
+/// Open files of a shard besides its clients': listeners, polls, wakers.
+const FILES_OF_A_SHARD: usize = 16;
+
+/// Open files of the rest: standard streams, the control thread, HTTP's connections.
+const OTHER_FILES: usize = 128;
+
 /// A broker that could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -106,7 +112,7 @@ impl Server {
             .collect::<io::Result<_>>()?;
         let open = bound.iter().map(|_| AtomicUsize::new(0)).collect();
         let pulse = Arc::new(Pulse::new(shards, clock.mono()));
-        let loops: SharedLoops = Arc::new(Loops { reach, open, pulse: pulse.clone() });
+        let loops: SharedLoops = Arc::new(Loops { reach, open, pulse: pulse.clone(), most: most_connections(&settings) });
         let exchange = Arc::new(Exchange::new(settings.clone(), routing, fastrand::u64(..)));
 
         let addresses = bound.iter().map(|b| (b.name.clone(), b.address)).collect();
@@ -268,6 +274,24 @@ async fn publish_sys(loops: &Loops, clock: Clock, interval: Duration, shard: &mp
             return;
         }
     }
+}
+
+/// The configured bound on connections, or what the system's limit on open files leaves for them if that is less: HTTP
+/// has to answer when the broker is full.
+fn most_connections(settings: &Settings) -> usize {
+    let wanted = settings.limits.max_connections;
+    let files = match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(files) => usize::try_from(files).unwrap_or(usize::MAX),
+        Err(error) => {
+            tracing::warn!(%error, "the limit on open files is not known");
+            return wanted;
+        }
+    };
+    let left = files.saturating_sub(OTHER_FILES + settings.shards * FILES_OF_A_SHARD);
+    if left < wanted {
+        tracing::info!(connections = left, files, "the limit on open files bounds the connections");
+    }
+    wanted.min(left)
 }
 
 fn open_http(address: SocketAddr) -> Result<TcpListener, StartError> {

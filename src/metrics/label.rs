@@ -211,7 +211,7 @@ labels! {
         BadAuthenticationMethod = "bad_authentication_method",
         /// The Will's topic is not acceptable (0x90).
         WillInvalid = "will_invalid",
-        /// The bound on connections is reached (0x97).
+        /// A bound on connections is reached: closed before anything was read.
         ConnectionLimit = "connection_limit",
         /// The bound on sessions is reached (0x97).
         SessionLimit = "session_limit",

@@ -341,7 +341,7 @@ impl Driver {
         };
         let total: usize = self.loops.open.iter().map(|o| o.load(Ordering::Relaxed)).sum();
         if open.fetch_add(1, Ordering::Relaxed) < listener.max_connections
-            && total < settings.limits.max_connections
+            && total < self.loops.most
         {
             return true;
         }

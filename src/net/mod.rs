@@ -48,6 +48,8 @@ pub struct Loops {
     pub pulse: Arc<Pulse>,
     /// Open connections by listener.
     pub open: Vec<AtomicUsize>,
+    /// Most connections over all listeners.
+    pub most: usize,
 }
 
 impl Loops {

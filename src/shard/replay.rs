@@ -10,6 +10,7 @@ use std::sync::atomic::{Ordering, fence};
 use super::Core;
 use super::door::granted;
 use super::mailbox::{Mail, Page, Question};
+use super::retained::own;
 use super::wire::Outgoing;
 use crate::message::{Message, SubscriptionIds};
 use crate::protocol::QoS;
@@ -41,7 +42,8 @@ impl Core {
     /// Notes that a new subscription is to be shown what is retained [MQTT-3.3.1-9].
     pub(super) fn queue_replay(&mut self, session: u32, filter: Arc<str>, options: SubscriptionOptions) {
         let retained = self.exchange.retained.load(Ordering::Acquire);
-        if !self.exchange.settings.retained.enabled || (retained == 0 && self.exchange.shards() == 1) {
+        let nothing = retained == 0 && self.exchange.shards() == 1 && !own(&filter);
+        if !self.exchange.settings.retained.enabled || nothing {
             return;
         }
         let shard = if is_exact(&filter) { self.exchange.home(&filter) } else { 0 };

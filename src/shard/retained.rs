@@ -61,6 +61,11 @@ impl Retained {
     }
 }
 
+/// Whether the broker alone publishes to a topic.
+pub(super) fn own(topic: &str) -> bool {
+    topic.starts_with('$')
+}
+
 impl Core {
     /// Keeps a message published with RETAIN on the shard where its topic lives [MQTT-3.3.1-5].
     pub(super) fn retain(&mut self, m: &MessageRef<'_>, owned: &mut Option<Arc<Message>>) {
@@ -78,10 +83,12 @@ impl Core {
     pub(super) fn store_retained(&mut self, message: Arc<Message>) {
         let exchange = &self.exchange;
         let (limits, topic) = (&exchange.settings.retained, message.view().topic);
+        // What the broker says of itself has no bound but its own number, and takes no customer's place.
+        let counted = usize::from(!own(topic));
         if message.payload().is_empty() {
             // An empty one removes what was retained and is not kept itself [MQTT-3.3.1-6] [MQTT-3.3.1-7].
             if self.retained.clear(topic).is_some() {
-                exchange.retained.fetch_sub(1, Ordering::Relaxed);
+                exchange.retained.fetch_sub(counted, Ordering::Relaxed);
                 self.clients.counters.retained_changes.bump(RetainedChange::Cleared);
             }
             return;
@@ -89,7 +96,7 @@ impl Core {
         let replaced = self.retained.index.get(topic).map(|known| known.weight());
         let full = replaced.is_none() && exchange.retained.load(Ordering::Relaxed) >= limits.max_messages;
         let bytes = self.retained.bytes - replaced.unwrap_or(0) + message.weight();
-        if full || bytes > limits.max_bytes / exchange.mailboxes.len() {
+        if counted > 0 && (full || bytes > limits.max_bytes / exchange.mailboxes.len()) {
             // What was retained before is out of date, and a server may discard it at any time [MQTT-3.3.1-5].
             if self.retained.clear(topic).is_some() {
                 exchange.retained.fetch_sub(1, Ordering::Relaxed);
@@ -102,7 +109,7 @@ impl Core {
         let change = if self.retained.set(message).is_some() {
             RetainedChange::Replaced
         } else {
-            exchange.retained.fetch_add(1, Ordering::Relaxed);
+            exchange.retained.fetch_add(counted, Ordering::Relaxed);
             RetainedChange::Set
         };
         self.clients.counters.retained_changes.bump(change);
