@@ -63,14 +63,14 @@ pub struct Server {
     commands: Vec<mpsc::Sender<Command>>,
     control: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
     readiness: Arc<Readiness>,
-    failures: Option<mpsc::UnboundedReceiver<ShardId>>,
+    failures: Option<mpsc::Receiver<ShardId>>,
 }
 
 /// Tells when a shard's thread ends by an error or a panic.
 struct Alarm {
     shard: ShardId,
     armed: bool,
-    to: mpsc::UnboundedSender<ShardId>,
+    to: mpsc::Sender<ShardId>,
 }
 
 impl Alarm {
@@ -85,7 +85,7 @@ impl Drop for Alarm {
     fn drop(&mut self) {
         if self.armed {
             // At the end of the process nobody listens any more.
-            let _ = self.to.send(self.shard);
+            let _ = self.to.try_send(self.shard);
         }
     }
 }
@@ -112,12 +112,13 @@ impl Server {
             .collect::<io::Result<_>>()?;
         let open = bound.iter().map(|_| AtomicUsize::new(0)).collect();
         let pulse = Arc::new(Pulse::new(shards, clock.mono()));
-        let loops: SharedLoops = Arc::new(Loops { reach, open, pulse: pulse.clone(), most: most_connections(&settings) });
+        let loops: SharedLoops =
+            Arc::new(Loops { reach, open, pulse: pulse.clone(), most: most_connections(&settings) });
         let exchange = Arc::new(Exchange::new(settings.clone(), routing, fastrand::u64(..)));
 
         let addresses = bound.iter().map(|b| (b.name.clone(), b.address)).collect();
         let (mut threads, mut commands) = (Vec::new(), Vec::new());
-        let (alarm, failures) = mpsc::unbounded_channel();
+        let (alarm, failures) = mpsc::channel(shards);
         for (id, poll) in polls.into_iter().enumerate() {
             let sockets = bound.iter_mut().filter_map(|b| b.sockets.pop()).collect();
             let (sender, receiver) = mpsc::channel(COMMANDS);
@@ -162,7 +163,7 @@ impl Server {
 
     /// Shards that have ended although nobody told them to: their clients are stranded, and what others send them is
     /// kept for ever. There is nothing better to do than to end the process and start anew. Once only.
-    pub fn failures(&mut self) -> Option<mpsc::UnboundedReceiver<ShardId>> {
+    pub fn failures(&mut self) -> Option<mpsc::Receiver<ShardId>> {
         self.failures.take()
     }
 
@@ -309,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_shard_that_fails_or_panics_is_told_and_one_that_ends_is_not() {
-        let (to, mut failures) = mpsc::unbounded_channel();
+        let (to, mut failures) = mpsc::channel(3);
         let alarm = |shard| Alarm { shard, armed: true, to: to.clone() };
         assert_eq!(alarm(1).watch(|| Ok::<_, ()>(())), Ok(()));
         assert_eq!(alarm(2).watch(|| Err::<(), _>(())), Err(()));

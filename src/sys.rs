@@ -25,8 +25,6 @@ pub struct Snapshot {
     pub stored_bytes: u64,
     /// Messages whose acknowledgement is due.
     pub inflight_messages: u64,
-    /// Bytes of the heap in use, where that is known.
-    pub heap_bytes: Option<u64>,
     /// Packets of every type received.
     pub packets_received: u64,
     /// Packets of every type sent.
@@ -52,7 +50,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// From the merged counts of all shards. The heap is not among them.
+    /// From the merged counts of all shards.
     pub fn of(counters: &Counters, gauges: &Gauges) -> Self {
         Self {
             clients_connected: gauges.clients_connected,
@@ -64,7 +62,6 @@ impl Snapshot {
             stored_messages: gauges.retained_messages + gauges.queued_messages,
             stored_bytes: gauges.retained_bytes + gauges.queued_bytes,
             inflight_messages: gauges.inflight_messages,
-            heap_bytes: None,
             packets_received: counters.packets_received.total(),
             packets_sent: counters.packets_sent.total(),
             bytes_received: counters.bytes_received,
@@ -98,7 +95,6 @@ pub struct Sys {
     begun: bool,
     last: Snapshot,
     clients_maximum: u64,
-    heap_maximum: u64,
     values: [Option<u64>; VALUES.len()],
     loads: [[f64; 3]; LOADS.len()],
 }
@@ -112,7 +108,6 @@ impl Sys {
             begun: false,
             last: Snapshot::default(),
             clients_maximum: 0,
-            heap_maximum: 0,
             values: [None; VALUES.len()],
             loads: [[0.0; 3]; LOADS.len()],
         }
@@ -158,13 +153,9 @@ impl Sys {
 
     fn update_values(&mut self, now: &Snapshot, updates: &mut Vec<Update>) {
         self.clients_maximum = self.clients_maximum.max(now.clients_connected);
-        self.heap_maximum = self.heap_maximum.max(now.heap_bytes.unwrap_or_default());
-        let peaks = Peaks { clients: self.clients_maximum, heap: now.heap_bytes.map(|_| self.heap_maximum) };
         for ((topic, value), last) in VALUES.iter().zip(&mut self.values) {
-            let value = value(now, &peaks);
-            if let Some(value) = value
-                && *last != Some(value)
-            {
+            let value = value(now, self.clients_maximum);
+            if *last != Some(value) {
                 updates.push(Update { topic, payload: value.to_string() });
                 *last = Some(value);
             }
@@ -177,43 +168,36 @@ fn to_f64(n: u64) -> f64 {
     n as f64
 }
 
-/// The highest values so far.
-struct Peaks {
-    clients: u64,
-    heap: Option<u64>,
-}
-
-type Value = fn(&Snapshot, &Peaks) -> Option<u64>;
+/// A value, by the present and the most clients that were ever connected at a time.
+type Value = fn(&Snapshot, u64) -> u64;
 
 /// Every topic that is a number, and where it comes from. `active`, `inactive` and `messages/stored` are
 /// deprecated names that dashboards still use.
-const VALUES: [(&str, Value); 26] = [
-    ("$SYS/broker/clients/total", |now, _| Some(now.clients_connected + now.clients_disconnected)),
-    ("$SYS/broker/clients/maximum", |_, peaks| Some(peaks.clients)),
-    ("$SYS/broker/clients/connected", |now, _| Some(now.clients_connected)),
-    ("$SYS/broker/clients/active", |now, _| Some(now.clients_connected)),
-    ("$SYS/broker/clients/disconnected", |now, _| Some(now.clients_disconnected)),
-    ("$SYS/broker/clients/inactive", |now, _| Some(now.clients_disconnected)),
-    ("$SYS/broker/clients/expired", |now, _| Some(now.clients_expired)),
-    ("$SYS/broker/subscriptions/count", |now, _| Some(now.subscriptions)),
-    ("$SYS/broker/shared_subscriptions/count", |now, _| Some(now.shared_subscriptions)),
-    ("$SYS/broker/retained messages/count", |now, _| Some(now.retained_messages)),
-    ("$SYS/broker/store/messages/count", |now, _| Some(now.stored_messages)),
-    ("$SYS/broker/messages/stored", |now, _| Some(now.stored_messages)),
-    ("$SYS/broker/store/messages/bytes", |now, _| Some(now.stored_bytes)),
-    ("$SYS/broker/messages/inflight", |now, _| Some(now.inflight_messages)),
-    ("$SYS/broker/messages/received", |now, _| Some(now.packets_received)),
-    ("$SYS/broker/messages/sent", |now, _| Some(now.packets_sent)),
-    ("$SYS/broker/bytes/received", |now, _| Some(now.bytes_received)),
-    ("$SYS/broker/bytes/sent", |now, _| Some(now.bytes_sent)),
-    ("$SYS/broker/publish/messages/received", |now, _| Some(now.publishes_received)),
-    ("$SYS/broker/publish/messages/sent", |now, _| Some(now.publishes_sent)),
-    ("$SYS/broker/publish/messages/dropped", |now, _| Some(now.publishes_dropped)),
-    ("$SYS/broker/publish/bytes/received", |now, _| Some(now.payload_bytes_received)),
-    ("$SYS/broker/publish/bytes/sent", |now, _| Some(now.payload_bytes_sent)),
-    ("$SYS/broker/connections/socket/count", |now, _| Some(now.sockets_accepted)),
-    ("$SYS/broker/heap/current", |now, _| now.heap_bytes),
-    ("$SYS/broker/heap/maximum", |_, peaks| peaks.heap),
+const VALUES: [(&str, Value); 24] = [
+    ("$SYS/broker/clients/total", |now, _| now.clients_connected + now.clients_disconnected),
+    ("$SYS/broker/clients/maximum", |_, most| most),
+    ("$SYS/broker/clients/connected", |now, _| now.clients_connected),
+    ("$SYS/broker/clients/active", |now, _| now.clients_connected),
+    ("$SYS/broker/clients/disconnected", |now, _| now.clients_disconnected),
+    ("$SYS/broker/clients/inactive", |now, _| now.clients_disconnected),
+    ("$SYS/broker/clients/expired", |now, _| now.clients_expired),
+    ("$SYS/broker/subscriptions/count", |now, _| now.subscriptions),
+    ("$SYS/broker/shared_subscriptions/count", |now, _| now.shared_subscriptions),
+    ("$SYS/broker/retained messages/count", |now, _| now.retained_messages),
+    ("$SYS/broker/store/messages/count", |now, _| now.stored_messages),
+    ("$SYS/broker/messages/stored", |now, _| now.stored_messages),
+    ("$SYS/broker/store/messages/bytes", |now, _| now.stored_bytes),
+    ("$SYS/broker/messages/inflight", |now, _| now.inflight_messages),
+    ("$SYS/broker/messages/received", |now, _| now.packets_received),
+    ("$SYS/broker/messages/sent", |now, _| now.packets_sent),
+    ("$SYS/broker/bytes/received", |now, _| now.bytes_received),
+    ("$SYS/broker/bytes/sent", |now, _| now.bytes_sent),
+    ("$SYS/broker/publish/messages/received", |now, _| now.publishes_received),
+    ("$SYS/broker/publish/messages/sent", |now, _| now.publishes_sent),
+    ("$SYS/broker/publish/messages/dropped", |now, _| now.publishes_dropped),
+    ("$SYS/broker/publish/bytes/received", |now, _| now.payload_bytes_received),
+    ("$SYS/broker/publish/bytes/sent", |now, _| now.payload_bytes_sent),
+    ("$SYS/broker/connections/socket/count", |now, _| now.sockets_accepted),
 ];
 
 type Total = fn(&Snapshot) -> u64;
@@ -259,7 +243,7 @@ mod tests {
     #[test]
     fn the_first_update_has_every_topic_once_and_the_next_only_what_changed() {
         let mut sys = Sys::new(500);
-        let snapshot = Snapshot { heap_bytes: Some(1), ..Snapshot::default() };
+        let snapshot = Snapshot::default();
         let first = sys.update(500, &snapshot);
         let topics: BTreeSet<_> = first.iter().map(|update| update.topic).collect();
         assert_eq!(topics.len(), first.len());
@@ -324,27 +308,20 @@ mod tests {
     }
 
     #[test]
-    fn maxima_stay_and_an_unknown_heap_is_not_published() {
+    fn the_maximum_stays() {
         let mut sys = Sys::new(0);
         let mut now = Snapshot { clients_connected: 3, clients_disconnected: 2, ..Snapshot::default() };
         let updates = sys.update(0, &now);
         assert_eq!(payload(&updates, "$SYS/broker/clients/maximum"), Some("3"));
         assert_eq!(payload(&updates, "$SYS/broker/clients/total"), Some("5"));
-        assert_eq!(payload(&updates, "$SYS/broker/heap/current"), None);
-        assert_eq!(payload(&updates, "$SYS/broker/heap/maximum"), None);
         now.clients_connected = 1;
-        now.heap_bytes = Some(4096);
         let updates = sys.update(1, &now);
         assert_eq!(payload(&updates, "$SYS/broker/clients/maximum"), None);
         assert_eq!(payload(&updates, "$SYS/broker/clients/connected"), Some("1"));
         assert_eq!(payload(&updates, "$SYS/broker/clients/active"), Some("1"));
-        assert_eq!(payload(&updates, "$SYS/broker/heap/maximum"), Some("4096"));
         now.clients_connected = 4;
-        now.heap_bytes = Some(1024);
         let updates = sys.update(2, &now);
         assert_eq!(payload(&updates, "$SYS/broker/clients/maximum"), Some("4"));
-        assert_eq!(payload(&updates, "$SYS/broker/heap/current"), Some("1024"));
-        assert_eq!(payload(&updates, "$SYS/broker/heap/maximum"), None);
     }
 
     #[test]

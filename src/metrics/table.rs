@@ -175,8 +175,8 @@ gauges! {
         "Messages sent with QoS 1 or 2 whose acknowledgement is due.";
     output_bytes: u64, "switchboard_output_bytes",
         "Bytes that wait in output buffers for sockets to take them.";
-    mailbox_messages: u64, "switchboard_mailbox_messages",
-        "Messages that wait in this shard's mailboxes.";
+    mailbox_bytes: u64, "switchboard_mailbox_bytes",
+        "Bytes that other shards have posted to this one and it has not opened.";
     loop_drift_seconds: f64, "switchboard_loop_drift_seconds",
         "How much later than due the loop's last tick came.";
 }

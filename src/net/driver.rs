@@ -340,9 +340,7 @@ impl Driver {
             return false;
         };
         let total: usize = self.loops.open.iter().map(|o| o.load(Ordering::Relaxed)).sum();
-        if open.fetch_add(1, Ordering::Relaxed) < listener.max_connections
-            && total < self.loops.most
-        {
+        if open.fetch_add(1, Ordering::Relaxed) < listener.max_connections && total < self.loops.most {
             return true;
         }
         open.fetch_sub(1, Ordering::Relaxed);

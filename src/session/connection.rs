@@ -29,7 +29,7 @@ pub struct Connection {
     pub session: u32,
     /// The timer that counts for this connection; older ones are ignored when they fire.
     pub timer: u32,
-    /// When the last packet came, in ticks.
+    /// When bytes last came, in ticks: a long packet on a slow line is a sign of life.
     pub last_seen: u32,
     /// Largest packet that the client takes [MQTT-3.1.2-24].
     pub max_packet: u32,

@@ -58,6 +58,11 @@ impl Core {
             sessions: self.clients.sessions.len() as u64,
             retained_messages: self.retained.len() as u64,
             retained_bytes: self.retained.bytes() as u64,
+            mailbox_bytes: self
+                .exchange
+                .mailboxes
+                .get(usize::from(self.id))
+                .map_or(0, super::mailbox::Mailbox::depth) as u64,
             ..self.census.finished.clone()
         }
     }

@@ -1,4 +1,4 @@
-//! Coarse timers: one wheel a shard for keep-alives, session ends, will delays and replies that are awaited.
+//! Coarse timers: one wheel a shard for keep-alives, connections that begin or close, session ends and will delays.
 //!
 //! An entry says only "look at this one now": whoever is looked at decides from its own state whether its time has
 //! come or when to be looked at again. So a packet that arrives costs a store of a time stamp and no timer at all.
