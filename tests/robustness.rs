@@ -760,3 +760,26 @@ fn qos_2_without_release_ends_at_receive_maximum() {
     others.went_on(UNHARMED);
     own.close();
 }
+
+#[test]
+fn a_drain_sends_what_waits_and_tells_everybody() {
+    let _turn = alone();
+    let own = own(None, |_| {});
+    let mut reader = own.v5("reader").open();
+    reader.subscribe("last/words", 1);
+    let mut old = own.v311("old").open();
+    let mut sender = own.v5("sender").open();
+    for n in 0..100 {
+        sender.deliver(message("last/words", n.to_string()).qos(1));
+    }
+    let address = own.socket().peer_addr().unwrap();
+    let draining = thread::spawn(|| own.close());
+    for n in 0..100 {
+        assert_eq!(reader.expect_publish().payload, n.to_string().as_bytes());
+    }
+    reader.expect_ended(0x8B);
+    sender.expect_ended(0x8B);
+    old.expect_closed();
+    draining.join().unwrap();
+    assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+}

@@ -247,3 +247,28 @@ fn who_subscribes_while_a_message_is_on_its_way_to_be_retained_learns_of_it() {
     shards.open_mail();
     assert!(holds(&shards.heard(subscriber), b"news"));
 }
+
+#[test]
+fn newer_messages_of_a_group_wait_for_those_that_come_back() {
+    let mut shards = Shards::new(3);
+    let group = shards.on(1, |n| format!("$share/g{n}/queue/#"));
+    let first = shards.connect(0, "first");
+    let (second, sender) = (shards.connect(2, "second"), shards.connect(1, "sender"));
+    shards.run(first, &subscribe(&group, false));
+    shards.open_mail();
+    shards.run(sender, &publish("queue/1", b"older", false));
+    // The member goes for good before its shard has opened the mail with the message.
+    shards.cores[0].hang_up(first.1, CloseReason::ClientGone);
+    shards.cores[0].forget(first.1);
+    shards.cores[0].end_turn();
+    shards.run(second, &subscribe(&group, false));
+    shards.cores[1].open_mail(|_| {});
+    shards.cores[1].end_turn();
+    shards.run(sender, &publish("queue/1", b"newer", false));
+    shards.cores[2].open_mail(|_| {});
+    assert!(!holds(&shards.heard(second), b"newer"), "the older one is still to come back");
+    shards.open_mail();
+    let heard = shards.heard(second);
+    let place = |text: &[u8]| heard.windows(text.len()).position(|window| window == text).unwrap();
+    assert!(place(b"older") < place(b"newer"));
+}
