@@ -8,6 +8,7 @@ pub mod exposure;
 pub mod problem;
 mod raw;
 mod resolve;
+mod routing;
 pub mod settings;
 mod units;
 mod values;

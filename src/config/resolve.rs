@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::problem::{Problem, Source, suggest};
+use super::problem::{Problem, Source};
 use super::raw::{RawFile, RawGroup, RawListener};
 use super::settings::{
     GroupRule, HttpSettings, LimitSettings, ListenerSettings, LogFormat, LogSettings, MAX_SHARDS, Overflow,
@@ -15,6 +15,7 @@ use super::settings::{
 };
 use super::units::{show_bytes, show_duration};
 use super::values::{ADDRESS, Values, switch};
+use crate::spelling::suggest;
 use crate::telemetry;
 
 /// A remaining length of 268,435,455 bytes [1.5.5] and the five bytes before it.

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::problem::{Problem, Source, suggest};
+use super::problem::{Problem, Source};
 use super::raw::{Count, Measured, Switch, Word};
 use super::units::{Quantity, show_bytes, show_duration};
+use crate::spelling::suggest;
 
 /// What an address looks like.
 pub(super) const ADDRESS: &str = "an IP address and a port, such as \"127.0.0.1:1883\" or \"[::1]:1883\"";

@@ -1,0 +1,150 @@
+//! The rules of a tenant: their order, their conditions and the groups that they name.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use toml::Spanned;
+
+use super::Resolve;
+use super::raw::RawRule;
+use crate::desk::{Condition, Group, Rule, check_id};
+use crate::spelling::suggest;
+
+const MAX_PRIORITY: u16 = 1000;
+/// Each rule may be evaluated for each message.
+const MAX_RULES: usize = 256;
+const MAX_SKILLS: usize = 32;
+
+impl Resolve<'_> {
+    /// The rules with a condition, and the default. `known` are the names of groups, the broken ones among
+    /// them: a rule may well name a group that has another problem.
+    pub(super) fn rules(
+        &mut self,
+        table: &Range<usize>,
+        raw: &[Spanned<RawRule>],
+        groups: &[Arc<Group>],
+        known: &[&str],
+    ) -> (Vec<Rule>, Option<Rule>) {
+        let Some((last, others)) = raw.split_last() else {
+            self.missing(table, "tenant.rule", "at least one [[tenant.rule]], without `when`: the default");
+            return (Vec::new(), None);
+        };
+        if raw.len() > MAX_RULES {
+            let wrong = format!("{} rules", raw.len());
+            self.problem(&last.span(), "tenant.rule", wrong, format!("at most {MAX_RULES} in a tenant"));
+        }
+        if let Some(when) = &last.get_ref().when {
+            let right = "end with a rule that has no `when`: the default";
+            self.problem(&when.span(), "tenant.rule.when", "the last rule has a condition", right);
+        }
+        let mut after = raw.len();
+        for rule in others {
+            after -= 1;
+            if rule.get_ref().when.is_none() {
+                let follow = if after == 1 { "the rule".to_owned() } else { format!("the {after} rules") };
+                let wrong = format!("missing, so {follow} after this one can never apply");
+                self.missing_when(&rule.span(), &wrong);
+            }
+        }
+        let mut names = HashMap::new();
+        let mut rules: Vec<Option<Rule>> =
+            raw.iter().map(|rule| self.rule(rule, groups, known, &mut names)).collect();
+        let default = rules.pop().flatten();
+        (rules.into_iter().flatten().collect(), default)
+    }
+
+    fn missing_when(&mut self, table: &Range<usize>, wrong: &str) {
+        let before = self.problems.len();
+        self.missing(table, "tenant.rule.when", "only the last rule has no condition");
+        if let Some(problem) = self.problems.get_mut(before) {
+            wrong.clone_into(&mut problem.wrong);
+        }
+    }
+
+    fn rule(
+        &mut self,
+        raw: &Spanned<RawRule>,
+        groups: &[Arc<Group>],
+        known: &[&str],
+        names: &mut HashMap<String, u32>,
+    ) -> Option<Rule> {
+        let (table, raw) = (raw.span(), raw.get_ref());
+        let name = self.name(&table, raw.name.as_ref(), "tenant.rule.name", "e.g. \"vip\"", names);
+        let condition = match &raw.when {
+            None => Some(None),
+            Some(when) => self.condition(when).map(Some),
+        };
+        let group = if let Some(group) = &raw.group {
+            self.known_group(group, "tenant.rule.group", groups, known)
+        } else {
+            self.missing(&table, "tenant.rule.group", "the name of a group");
+            None
+        };
+        let fallback = match &raw.fallback {
+            None => Some(None),
+            Some(fallback) => self.known_group(fallback, "tenant.rule.fallback", groups, known).map(Some),
+        };
+        if let (Some(group), Some(fallback)) = (&raw.group, &raw.fallback)
+            && group.get_ref() == fallback.get_ref()
+        {
+            let wrong = format!("\"{}\" is the rule's group already", fallback.get_ref());
+            self.problem(&fallback.span(), "tenant.rule.fallback", wrong, "another group");
+        }
+        let priority = self.number(raw.priority.as_ref(), "tenant.rule.priority", 0, MAX_PRIORITY, 0);
+        let skills = self.skills(raw.skills.as_ref());
+        Some(Rule {
+            name: name?,
+            when: raw.when.as_ref().map(|when| when.get_ref().clone()),
+            line: self.source.position(table.start).line,
+            group: group?,
+            priority,
+            skills,
+            fallback: fallback?,
+            condition: condition?,
+        })
+    }
+
+    fn condition(&mut self, when: &Spanned<String>) -> Option<Condition> {
+        match Condition::compile(&self.env, when.get_ref()) {
+            Ok(condition) => Some(condition),
+            Err(flaws) => {
+                for flaw in flaws {
+                    let at = self.source.within(&when.span(), flaw.at);
+                    self.problem(&(at..at), "tenant.rule.when", flaw.wrong, flaw.right);
+                }
+                None
+            }
+        }
+    }
+
+    fn known_group(
+        &mut self,
+        name: &Spanned<String>,
+        key: &str,
+        groups: &[Arc<Group>],
+        known: &[&str],
+    ) -> Option<Arc<Group>> {
+        let text = name.get_ref().as_str();
+        let found = groups.iter().find(|group| &*group.name == text).cloned();
+        if found.is_none() && !known.contains(&text) {
+            self.problem(&name.span(), key, format!("there is no group \"{text}\""), suggest(text, known));
+        }
+        found
+    }
+
+    fn skills(&mut self, skills: Option<&Spanned<Vec<Spanned<String>>>>) -> Vec<String> {
+        let Some(skills) = skills else { return Vec::new() };
+        if skills.get_ref().len() > MAX_SKILLS {
+            let wrong = format!("{} skills", skills.get_ref().len());
+            self.problem(&skills.span(), "tenant.rule.skills", wrong, format!("at most {MAX_SKILLS}"));
+        }
+        for skill in skills.get_ref() {
+            if let Err(wrong) = check_id(skill.get_ref()) {
+                let wrong = format!("{:?} is no skill: {wrong}", skill.get_ref());
+                self.problem(&skill.span(), "tenant.rule.skills", wrong, "e.g. \"french\"");
+            }
+        }
+        skills.get_ref().iter().map(|skill| skill.get_ref().clone()).collect()
+    }
+}
