@@ -14,9 +14,10 @@ use super::settings::{
     RetainedSettings, SessionSettings, Settings, SharingSettings, Strategy, SysSettings, cores,
 };
 use super::units::{show_bytes, show_duration};
-use super::values::{ADDRESS, Values, switch};
+use super::values::{ADDRESS, PLENTY, Values, switch};
 use crate::spelling::suggest;
 use crate::telemetry;
+use crate::topic::{self, FilterError, parse_filter};
 
 /// A remaining length of 268,435,455 bytes [1.5.5] and the five bytes before it.
 const LARGEST_PACKET: u64 = 268_435_460;
@@ -24,15 +25,7 @@ const LARGEST_PACKET: u64 = 268_435_460;
 const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
-/// For what memory bounds before we do.
-const PLENTY: u64 = 1 << 40;
 
-const STRATEGIES: [(&str, Strategy); 4] = [
-    ("sticky", Strategy::Sticky),
-    ("round_robin", Strategy::RoundRobin),
-    ("least_inflight", Strategy::LeastInflight),
-    ("random", Strategy::Random),
-];
 const OVERFLOWS: [(&str, Overflow); 3] = [
     ("drop_newest", Overflow::DropNewest),
     ("drop_oldest", Overflow::DropOldest),
@@ -109,7 +102,7 @@ impl Resolve<'_> {
         let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
         if !(1..=32).contains(&name.get_ref().len()) || !name.get_ref().chars().all(known) {
             let wrong = format!("{:?} is no name for a listener", name.get_ref());
-            values.problem(&name.span(), "listener", &wrong, "1 to 32 letters, digits, - or _");
+            values.problem(&name.span(), "listener", wrong, "1 to 32 letters, digits, - or _");
         }
         if raw.bind.is_none() && !values.told(&key("bind")) {
             values.problem(&name.span(), &key("bind"), "missing", ADDRESS);
@@ -183,17 +176,12 @@ impl Resolve<'_> {
                 && let Some(word) = &raw.get_ref().matches
             {
                 let wrong = format!("\"{}\" is there twice", rule.filter_or_name);
-                self.values.problem(
-                    &word.span(),
-                    "sharing.group.match",
-                    &wrong,
-                    "only the first would count",
-                );
+                self.values.problem(&word.span(), "sharing.group.match", wrong, "only the first would count");
             }
             groups.push(rule);
         }
         SharingSettings {
-            default: read!(self.choice sharing.default in &STRATEGIES),
+            default: read!(self.choice sharing.default in &Strategy::NAMES),
             groups,
             backlog_messages: read!(self.count sharing.backlog_messages in 1..=100_000_000),
             backlog_bytes: read!(self.size sharing.backlog_bytes in 1024..=PLENTY),
@@ -203,9 +191,10 @@ impl Resolve<'_> {
     /// `None` only with a problem told.
     fn group(&mut self, raw: &Spanned<RawGroup>) -> Option<GroupRule> {
         let (table, raw, values) = (raw.span(), raw.get_ref(), &mut self.values);
-        let strategy = values.choice("sharing.group.strategy", &raw.strategy, Strategy::Sticky, &STRATEGIES);
+        let strategy =
+            values.choice("sharing.group.strategy", &raw.strategy, Strategy::Sticky, &Strategy::NAMES);
         if raw.strategy.is_none() && !values.told("sharing.group.strategy") {
-            let right = suggest("", &STRATEGIES.map(|(name, _)| name));
+            let right = suggest("", &Strategy::NAMES.map(|(name, _)| name));
             values.problem(&table, "sharing.group.strategy", "missing", right);
         }
         let key_level = raw.key_level.as_ref().map(|level| {
@@ -224,7 +213,7 @@ impl Resolve<'_> {
         };
         if let Err(right) = check_match(word.get_ref()) {
             let wrong = format!("{:?} is neither a group's name nor a topic filter", word.get_ref());
-            values.problem(&word.span(), "sharing.group.match", &wrong, right);
+            values.problem(&word.span(), "sharing.group.match", wrong, right);
             return None;
         }
         Some(GroupRule { filter_or_name: word.get_ref().clone(), strategy, key_level })
@@ -242,7 +231,7 @@ impl Resolve<'_> {
             && interval < SECOND
         {
             let wrong = format!("{} is not allowed", show_duration(interval));
-            self.values.problem(&written.span(), "sys.interval", &wrong, "0s, or 1s to 1h");
+            self.values.problem(&written.span(), "sys.interval", wrong, "0s, or 1s to 1h");
         }
         SysSettings { interval }
     }
@@ -253,7 +242,7 @@ impl Resolve<'_> {
             return LogSettings { format, ..self.default.log.clone() };
         };
         if let Err(error) = telemetry::filter(level.get_ref()) {
-            self.values.problem(&level.span(), "log.level", &error.to_string(), error.right());
+            self.values.problem(&level.span(), "log.level", error.to_string(), error.right());
         }
         LogSettings { format, level: level.get_ref().clone() }
     }
@@ -285,7 +274,7 @@ impl Resolve<'_> {
             if let (Some((first, _)), Some(written)) = (first, written) {
                 let wrong = format!("{bind} is taken by {first}.bind");
                 let right = "another address or port";
-                self.values.problem(&written.span(), &format!("{door}.bind"), &wrong, right);
+                self.values.problem(&written.span(), &format!("{door}.bind"), wrong, right);
             }
             taken.push((door, bind));
         }
@@ -305,28 +294,21 @@ impl Resolve<'_> {
             if let (true, Some(place)) = (room < packet, place) {
                 let wrong = format!("{} cannot hold one packet", show_bytes(room));
                 let right = format!("limits.max_packet ({}) or more", show_bytes(packet));
-                self.values.problem(&place.span(), key, &wrong, right);
+                self.values.problem(&place.span(), key, wrong, right);
             }
         }
     }
 }
 
-/// What would be right of a text that can be neither a `ShareName` nor a Topic Filter.
-fn check_match(text: &str) -> Result<(), &'static str> {
-    if text.is_empty() || text.len() > 65_535 {
-        return Err("1 to 65535 bytes");
+/// What would be right of a text that can be neither a `ShareName` nor a Topic Filter. Every `ShareName` is a filter
+/// too: of one level, without a wildcard.
+fn check_match(text: &str) -> Result<(), String> {
+    // `limits` are of what clients send; a group that they leave nobody to join does no harm.
+    let limits = topic::Limits { max_levels: usize::MAX, max_bytes: 65_535 };
+    match parse_filter(text, &limits) {
+        Ok(parsed) if parsed.share.is_none() => Ok(()),
+        Ok(_) | Err(FilterError::Share) => Err("what follows $share/NAME/, or NAME".to_owned()),
+        Err(FilterError::Empty | FilterError::Limit(_)) => Err("1 to 65535 bytes".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
-    if text.starts_with("$share/") {
-        return Err("what follows $share/NAME/, or NAME");
-    }
-    let mut levels = text.split('/').peekable();
-    while let Some(level) = levels.next() {
-        if level.contains(['#', '+']) && level.len() > 1 {
-            return Err("a wildcard stands alone in its level");
-        }
-        if level == "#" && levels.peek().is_some() {
-            return Err("# stands only at the end");
-        }
-    }
-    Ok(())
 }

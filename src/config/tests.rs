@@ -456,14 +456,22 @@ const WRONG: &[(&str, &[&str])] = &[
          [[sharing.group]]\nmatch = \"\"\nstrategy = \"sticky\"\n",
         &[
             "f.toml:1:1  sharing.group.match: missing; the name of a shared subscription's group, or its topic filter",
-            "f.toml:4:9  sharing.group.match: \"a/#/b\" is neither a group's name nor a topic filter; # stands only at the end",
+            "f.toml:4:9  sharing.group.match: \"a/#/b\" is neither a group's name nor a topic filter; # must be alone in the last level of a topic filter",
             "f.toml:6:13  sharing.group.key_level: 0 is not allowed; 1 to 1024",
             "f.toml:10:13  sharing.group.key_level: not used; only strategy = \"sticky\" has a key",
             "f.toml:12:9  sharing.group.match: \"g\" is there twice; only the first would count",
             "f.toml:13:12  sharing.group.strategy: \"rand\" is not known; did you mean \"random\"?",
             "f.toml:15:9  sharing.group.match: \"$share/g/t\" is neither a group's name nor a topic filter; what follows $share/NAME/, or NAME",
-            "f.toml:18:9  sharing.group.match: \"a+\" is neither a group's name nor a topic filter; a wildcard stands alone in its level",
+            "f.toml:18:9  sharing.group.match: \"a+\" is neither a group's name nor a topic filter; + must be alone in its level of a topic filter",
             "f.toml:21:9  sharing.group.match: \"\" is neither a group's name nor a topic filter; 1 to 65535 bytes",
+        ],
+    ),
+    (
+        "[[sharing.group]]\nmatch = \"$share\"\nstrategy = \"random\"\n\
+         [[sharing.group]]\nmatch = \"a\\u0000b\"\nstrategy = \"random\"\n",
+        &[
+            "f.toml:2:9  sharing.group.match: \"$share\" is neither a group's name nor a topic filter; what follows $share/NAME/, or NAME",
+            "f.toml:5:9  sharing.group.match: \"a\\0b\" is neither a group's name nor a topic filter; the topic filter contains U+0000",
         ],
     ),
     (

@@ -12,6 +12,9 @@ use super::raw::{Count, Measured, Switch, Word};
 use super::units::{Quantity, show_bytes, show_duration};
 use crate::spelling::suggest;
 
+/// For what memory bounds before we do.
+pub(super) const PLENTY: u64 = 1 << 40;
+
 /// What an address looks like.
 pub(super) const ADDRESS: &str = "an IP address and a port, such as \"127.0.0.1:1883\" or \"[::1]:1883\"";
 
@@ -22,7 +25,13 @@ pub(super) struct Values<'a> {
 }
 
 impl Values<'_> {
-    pub(super) fn problem(&mut self, span: &Range<usize>, key: &str, wrong: &str, right: impl Into<String>) {
+    pub(super) fn problem(
+        &mut self,
+        span: &Range<usize>,
+        key: &str,
+        wrong: impl Into<String>,
+        right: impl Into<String>,
+    ) {
         self.problems.push(self.source.problem(span, key, wrong, right));
     }
 
@@ -40,7 +49,7 @@ impl Values<'_> {
             Ok(count) if allowed.contains(&count) => count,
             _ => {
                 let wrong = format!("{} is not allowed", written.get_ref());
-                self.problem(&written.span(), key, &wrong, between(allowed.start(), allowed.end()));
+                self.problem(&written.span(), key, wrong, between(allowed.start(), allowed.end()));
                 default
             }
         }
@@ -64,7 +73,7 @@ impl Values<'_> {
             Ok(size) if allowed.contains(&bytes) => size,
             _ => {
                 let wrong = format!("{} is not allowed", show_bytes(bytes));
-                self.problem(&written.span(), key, &wrong, limits);
+                self.problem(&written.span(), key, wrong, limits);
                 default
             }
         }
@@ -88,7 +97,7 @@ impl Values<'_> {
             return duration;
         }
         let wrong = format!("{} is not allowed", show_duration(duration));
-        self.problem(&written.span(), key, &wrong, limits);
+        self.problem(&written.span(), key, wrong, limits);
         default
     }
 
@@ -105,7 +114,7 @@ impl Values<'_> {
             && duration.subsec_nanos() != 0
         {
             let wrong = format!("{} is not allowed", show_duration(duration));
-            self.problem(&written.span(), key, &wrong, "whole seconds");
+            self.problem(&written.span(), key, wrong, "whole seconds");
         }
         duration
     }
@@ -116,14 +125,14 @@ impl Values<'_> {
         } else {
             format!("{:?} {what}", written.get_ref().0)
         };
-        self.problem(&written.span(), key, &wrong, right);
+        self.problem(&written.span(), key, wrong, right);
     }
 
     pub(super) fn address(&mut self, key: &str, raw: &Word, default: SocketAddr) -> SocketAddr {
         let Some(written) = raw else { return default };
         written.get_ref().parse().unwrap_or_else(|_| {
             let wrong = format!("{:?} is not allowed", written.get_ref());
-            self.problem(&written.span(), key, &wrong, ADDRESS);
+            self.problem(&written.span(), key, wrong, ADDRESS);
             default
         })
     }
@@ -135,7 +144,7 @@ impl Values<'_> {
         }
         let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         let wrong = format!("{:?} is not known", written.get_ref());
-        self.problem(&written.span(), key, &wrong, suggest(written.get_ref(), &names));
+        self.problem(&written.span(), key, wrong, suggest(written.get_ref(), &names));
         default
     }
 }

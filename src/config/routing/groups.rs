@@ -7,6 +7,8 @@ use toml::Spanned;
 
 use super::Resolve;
 use super::raw::RawGroup;
+use crate::config::raw::Count;
+use crate::config::values::PLENTY;
 use crate::desk::{Group, Strategy};
 use crate::spelling::{closest, suggest};
 
@@ -31,7 +33,7 @@ impl Resolve<'_> {
                 || "an IANA name such as \"Europe/Berlin\"".to_owned(),
                 |near| format!("did you mean \"{near}\"?"),
             );
-            self.problem(
+            self.values.problem(
                 &zone.span(),
                 "tenant.time_zone",
                 format!("\"{name}\" is no known time zone"),
@@ -49,13 +51,20 @@ impl Resolve<'_> {
         let (table, raw) = (raw.span(), raw.get_ref());
         let name = self.name(&table, raw.name.as_ref(), "tenant.group.name", "e.g. \"sales\"", names);
         self.mode(raw.mode.as_ref());
-        let strategy = self.strategy(raw.strategy.as_ref());
-        let key_level = self.key_level(raw.key_level.as_ref(), strategy);
-        let messages = raw.backlog_messages.as_ref();
-        let backlog_messages =
-            self.number(messages, "tenant.group.backlog_messages", 1, u32::MAX, BACKLOG_MESSAGES);
-        let backlog_bytes = self.bytes(raw.backlog_bytes.as_ref());
-        Some(Group { name: name?, strategy: strategy?, key_level, backlog_messages, backlog_bytes })
+        let values = &mut self.values;
+        let strategy =
+            values.choice("tenant.group.strategy", &raw.strategy, Strategy::Sticky, &Strategy::NAMES);
+        let key_level = self.key_level(&raw.key_level, strategy);
+        let values = &mut self.values;
+        let backlog_messages = values.count(
+            "tenant.group.backlog_messages",
+            &raw.backlog_messages,
+            BACKLOG_MESSAGES,
+            1..=100_000_000,
+        );
+        let backlog_bytes =
+            values.size("tenant.group.backlog_bytes", &raw.backlog_bytes, BACKLOG_BYTES, 1024..=PLENTY);
+        Some(Group { name: name?, strategy, key_level, backlog_messages, backlog_bytes })
     }
 
     fn mode(&mut self, mode: Option<&Spanned<String>>) {
@@ -68,66 +77,17 @@ impl Resolve<'_> {
             ),
             other => (format!("\"{other}\" is no mode"), suggest(other, &["shared"])),
         };
-        self.problem(&mode.span(), "tenant.group.mode", wrong, right);
+        self.values.problem(&mode.span(), "tenant.group.mode", wrong, right);
     }
 
-    fn strategy(&mut self, strategy: Option<&Spanned<String>>) -> Option<Strategy> {
-        let Some(strategy) = strategy else { return Some(Strategy::Sticky) };
-        let name = strategy.get_ref().as_str();
-        let found = Strategy::NAMES.iter().find(|(known, _)| *known == name).map(|(_, strategy)| *strategy);
-        if found.is_none() {
-            let right = suggest(name, &Strategy::NAMES.map(|(known, _)| known));
-            self.problem(
-                &strategy.span(),
-                "tenant.group.strategy",
-                format!("\"{name}\" is no strategy"),
-                right,
-            );
-        }
-        found
-    }
-
-    fn key_level(&mut self, level: Option<&Spanned<i64>>, strategy: Option<Strategy>) -> u8 {
+    fn key_level(&mut self, level: &Count, strategy: Strategy) -> u8 {
         let key = "tenant.group.key_level";
-        if let (Some(level), Some(strategy)) = (level, strategy)
+        if let Some(level) = level
             && strategy != Strategy::Sticky
         {
             let wrong = format!("strategy \"{}\" has no key", strategy.name());
-            self.problem(&level.span(), key, wrong, "remove it, or strategy = \"sticky\"");
+            self.values.problem(&level.span(), key, wrong, "remove it, or strategy = \"sticky\"");
         }
-        self.number(level, key, 1, CUSTOMER_LEVEL, CUSTOMER_LEVEL)
+        self.values.count(key, level, CUSTOMER_LEVEL, 1..=CUSTOMER_LEVEL)
     }
-
-    fn bytes(&mut self, value: Option<&Spanned<String>>) -> u64 {
-        let Some(value) = value else { return BACKLOG_BYTES };
-        match bytes(value.get_ref()) {
-            Some(bytes) if bytes > 0 => bytes,
-            parsed => {
-                let text = value.get_ref();
-                let what = if parsed.is_some() { "is not allowed" } else { "is no number of bytes" };
-                let right = "a whole number, 1 or more, with B, KiB, MiB or GiB: \"64MiB\"";
-                self.problem(
-                    &value.span(),
-                    "tenant.group.backlog_bytes",
-                    format!("\"{text}\" {what}"),
-                    right,
-                );
-                BACKLOG_BYTES
-            }
-        }
-    }
-}
-
-/// `64MiB` as a number of bytes; the unit may be left out. `None` if it is no such number or too large.
-fn bytes(text: &str) -> Option<u64> {
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = text.split_at_checked(digits)?;
-    let unit = match unit.trim_start() {
-        "" | "B" => 1,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(unit)
 }

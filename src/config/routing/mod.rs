@@ -15,6 +15,7 @@ use std::sync::Arc;
 use toml::Spanned;
 
 use super::problem::{Problem, Source};
+use super::values::Values;
 use crate::desk::{self, Group, Routing, Tenant, check_id};
 use raw::{RawFile, RawTenant};
 
@@ -27,9 +28,9 @@ impl Routing {
         let source = Source::new(file, text);
         let (raw, problems) = source.read::<RawFile>();
         let unread = problems.iter().map(|problem| (problem.line, problem.key.clone())).collect();
-        let mut resolve = Resolve { source, problems, unread, env: desk::environment() };
+        let mut resolve = Resolve { values: Values { source, problems }, unread, env: desk::environment() };
         let tenants = raw.map(|raw| resolve.tenants(&raw)).unwrap_or_default();
-        let mut problems = resolve.problems;
+        let mut problems = resolve.values.problems;
         if problems.is_empty() {
             return Ok(Self::new(tenants));
         }
@@ -40,33 +41,28 @@ impl Routing {
 }
 
 struct Resolve<'t> {
-    source: Source<'t>,
-    problems: Vec<Problem>,
+    values: Values<'t>,
     /// Lines and keys that could not be read: they are not missing as well.
     unread: Vec<(u32, String)>,
     env: Arc<cel::Env>,
 }
 
 impl Resolve<'_> {
-    fn problem(
-        &mut self,
-        span: &Range<usize>,
-        key: &str,
-        wrong: impl Into<String>,
-        right: impl Into<String>,
-    ) {
-        self.problems.push(self.source.problem(span, key, wrong, right));
+    /// A key that must be there; `table` is its table.
+    fn missing(&mut self, table: &Range<usize>, key: &str, right: &str) {
+        self.absent(table, key, "missing", right);
     }
 
-    /// A key that must be there. `table` is where its table starts, `end` where the next one does.
-    fn missing(&mut self, table: &Range<usize>, key: &str, right: &str) {
-        let line = self.source.position(table.start).line;
+    /// As [`Self::missing`], with what comes of it.
+    fn absent(&mut self, table: &Range<usize>, key: &str, wrong: &str, right: &str) {
+        let source = self.values.source;
+        let line = source.position(table.start).line;
         // A table's keys follow its header: the next line that starts with a bracket ends it.
-        let rest = self.source.text().get(table.start..).unwrap_or_default();
+        let rest = source.text().get(table.start..).unwrap_or_default();
         let lines = rest.lines().skip(1).take_while(|line| !line.trim_start().starts_with("[[")).count();
         let last = line.saturating_add(u32::try_from(lines).unwrap_or(u32::MAX));
         if !self.unread.iter().any(|(at, unread)| unread == key && (line..=last).contains(at)) {
-            self.problem(table, key, "missing", right);
+            self.values.problem(table, key, wrong, right);
         }
     }
 
@@ -114,33 +110,17 @@ impl Resolve<'_> {
         };
         let (span, name) = (name.span(), name.get_ref());
         if let Err(wrong) = check_id(name) {
-            self.problem(&span, key, format!("{name:?} is not a topic level: {wrong}"), example);
+            self.values.problem(&span, key, format!("{name:?} is not a topic level: {wrong}"), example);
             return None;
         }
-        let line = self.source.position(span.start).line;
+        let line = self.values.source.position(span.start).line;
         if let Some(first) = names.get(name) {
             let wrong = format!("\"{name}\" is there twice");
-            self.problem(&span, key, wrong, format!("the first is in line {first}"));
+            self.values.problem(&span, key, wrong, format!("the first is in line {first}"));
             return None;
         }
         names.insert(name.clone(), line);
         Some(Arc::from(name.as_str()))
-    }
-
-    /// A whole number within bounds, or its default.
-    fn number<N>(&mut self, value: Option<&Spanned<i64>>, key: &str, low: N, high: N, default: N) -> N
-    where
-        N: TryFrom<i64> + PartialOrd + Copy + std::fmt::Display,
-    {
-        let Some(value) = value else { return default };
-        match N::try_from(*value.get_ref()) {
-            Ok(number) if number >= low && number <= high => number,
-            _ => {
-                let wrong = format!("{} is not allowed", value.get_ref());
-                self.problem(&value.span(), key, wrong, format!("{low} to {high}"));
-                default
-            }
-        }
     }
 }
 

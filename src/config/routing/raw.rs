@@ -3,6 +3,8 @@
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::config::raw::{Count, Measured, Word};
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawFile {
@@ -12,8 +14,8 @@ pub(super) struct RawFile {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawTenant {
-    pub(super) name: Option<Spanned<String>>,
-    pub(super) time_zone: Option<Spanned<String>>,
+    pub(super) name: Word,
+    pub(super) time_zone: Word,
     pub(super) group: Vec<Spanned<RawGroup>>,
     pub(super) rule: Vec<Spanned<RawRule>>,
 }
@@ -21,21 +23,21 @@ pub(super) struct RawTenant {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawGroup {
-    pub(super) name: Option<Spanned<String>>,
-    pub(super) mode: Option<Spanned<String>>,
-    pub(super) strategy: Option<Spanned<String>>,
-    pub(super) key_level: Option<Spanned<i64>>,
-    pub(super) backlog_messages: Option<Spanned<i64>>,
-    pub(super) backlog_bytes: Option<Spanned<String>>,
+    pub(super) name: Word,
+    pub(super) mode: Word,
+    pub(super) strategy: Word,
+    pub(super) key_level: Count,
+    pub(super) backlog_messages: Count,
+    pub(super) backlog_bytes: Measured,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawRule {
-    pub(super) name: Option<Spanned<String>>,
-    pub(super) when: Option<Spanned<String>>,
-    pub(super) group: Option<Spanned<String>>,
-    pub(super) priority: Option<Spanned<i64>>,
+    pub(super) name: Word,
+    pub(super) when: Word,
+    pub(super) group: Word,
+    pub(super) priority: Count,
     pub(super) skills: Option<Spanned<Vec<Spanned<String>>>>,
-    pub(super) fallback: Option<Spanned<String>>,
+    pub(super) fallback: Word,
 }

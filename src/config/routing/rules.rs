@@ -32,11 +32,16 @@ impl Resolve<'_> {
         };
         if raw.len() > MAX_RULES {
             let wrong = format!("{} rules", raw.len());
-            self.problem(&last.span(), "tenant.rule", wrong, format!("at most {MAX_RULES} in a tenant"));
+            self.values.problem(
+                &last.span(),
+                "tenant.rule",
+                wrong,
+                format!("at most {MAX_RULES} in a tenant"),
+            );
         }
         if let Some(when) = &last.get_ref().when {
             let right = "end with a rule that has no `when`: the default";
-            self.problem(&when.span(), "tenant.rule.when", "the last rule has a condition", right);
+            self.values.problem(&when.span(), "tenant.rule.when", "the last rule has a condition", right);
         }
         let mut after = raw.len();
         for rule in others {
@@ -44,7 +49,8 @@ impl Resolve<'_> {
             if rule.get_ref().when.is_none() {
                 let follow = if after == 1 { "the rule".to_owned() } else { format!("the {after} rules") };
                 let wrong = format!("missing, so {follow} after this one can never apply");
-                self.missing_when(&rule.span(), &wrong);
+                let right = "only the last rule has no condition";
+                self.absent(&rule.span(), "tenant.rule.when", &wrong, right);
             }
         }
         let mut names = HashMap::new();
@@ -52,14 +58,6 @@ impl Resolve<'_> {
             raw.iter().map(|rule| self.rule(rule, groups, known, &mut names)).collect();
         let default = rules.pop().flatten();
         (rules.into_iter().flatten().collect(), default)
-    }
-
-    fn missing_when(&mut self, table: &Range<usize>, wrong: &str) {
-        let before = self.problems.len();
-        self.missing(table, "tenant.rule.when", "only the last rule has no condition");
-        if let Some(problem) = self.problems.get_mut(before) {
-            wrong.clone_into(&mut problem.wrong);
-        }
     }
 
     fn rule(
@@ -89,14 +87,14 @@ impl Resolve<'_> {
             && group.get_ref() == fallback.get_ref()
         {
             let wrong = format!("\"{}\" is the rule's group already", fallback.get_ref());
-            self.problem(&fallback.span(), "tenant.rule.fallback", wrong, "another group");
+            self.values.problem(&fallback.span(), "tenant.rule.fallback", wrong, "another group");
         }
-        let priority = self.number(raw.priority.as_ref(), "tenant.rule.priority", 0, MAX_PRIORITY, 0);
+        let priority = self.values.count("tenant.rule.priority", &raw.priority, 0, 0..=MAX_PRIORITY);
         let skills = self.skills(raw.skills.as_ref());
         Some(Rule {
             name: name?,
             when: raw.when.as_ref().map(|when| when.get_ref().clone()),
-            line: self.source.position(table.start).line,
+            line: self.values.source.position(table.start).line,
             group: group?,
             priority,
             skills,
@@ -110,8 +108,8 @@ impl Resolve<'_> {
             Ok(condition) => Some(condition),
             Err(flaws) => {
                 for flaw in flaws {
-                    let at = self.source.within(&when.span(), flaw.at);
-                    self.problem(&(at..at), "tenant.rule.when", flaw.wrong, flaw.right);
+                    let at = self.values.source.within(&when.span(), flaw.at);
+                    self.values.problem(&(at..at), "tenant.rule.when", flaw.wrong, flaw.right);
                 }
                 None
             }
@@ -128,7 +126,12 @@ impl Resolve<'_> {
         let text = name.get_ref().as_str();
         let found = groups.iter().find(|group| &*group.name == text).cloned();
         if found.is_none() && !known.contains(&text) {
-            self.problem(&name.span(), key, format!("there is no group \"{text}\""), suggest(text, known));
+            self.values.problem(
+                &name.span(),
+                key,
+                format!("there is no group \"{text}\""),
+                suggest(text, known),
+            );
         }
         found
     }
@@ -137,12 +140,12 @@ impl Resolve<'_> {
         let Some(skills) = skills else { return Vec::new() };
         if skills.get_ref().len() > MAX_SKILLS {
             let wrong = format!("{} skills", skills.get_ref().len());
-            self.problem(&skills.span(), "tenant.rule.skills", wrong, format!("at most {MAX_SKILLS}"));
+            self.values.problem(&skills.span(), "tenant.rule.skills", wrong, format!("at most {MAX_SKILLS}"));
         }
         for skill in skills.get_ref() {
             if let Err(wrong) = check_id(skill.get_ref()) {
                 let wrong = format!("{:?} is no skill: {wrong}", skill.get_ref());
-                self.problem(&skill.span(), "tenant.rule.skills", wrong, "e.g. \"french\"");
+                self.values.problem(&skill.span(), "tenant.rule.skills", wrong, "e.g. \"french\"");
             }
         }
         skills.get_ref().iter().map(|skill| skill.get_ref().clone()).collect()

@@ -314,15 +314,13 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     (
         "strategy = \"round_robin\"",
         "strategy = \"Round-Robin\"",
-        &[
-            "r.toml:7:12  tenant.group.strategy: \"Round-Robin\" is no strategy; did you mean \"round_robin\"?",
-        ],
+        &["r.toml:7:12  tenant.group.strategy: \"Round-Robin\" is not known; did you mean \"round_robin\"?"],
     ),
     (
         "strategy = \"round_robin\"",
         "strategy = \"fair\"",
         &[
-            "r.toml:7:12  tenant.group.strategy: \"fair\" is no strategy; one of sticky, round_robin, least_inflight, random",
+            "r.toml:7:12  tenant.group.strategy: \"fair\" is not known; one of sticky, round_robin, least_inflight, random",
         ],
     ),
     (
@@ -349,28 +347,38 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     (
         "backlog_messages = 5",
         "backlog_messages = 0",
-        &["r.toml:8:20  tenant.group.backlog_messages: 0 is not allowed; 1 to 4294967295"],
+        &["r.toml:8:20  tenant.group.backlog_messages: 0 is not allowed; 1 to 100000000"],
     ),
     (
         "\"2KiB\"",
         "\"0MiB\"",
-        &[
-            "r.toml:9:17  tenant.group.backlog_bytes: \"0MiB\" is not allowed; a whole number, 1 or more, with B, KiB, MiB or GiB: \"64MiB\"",
-        ],
+        &["r.toml:9:17  tenant.group.backlog_bytes: 0B is not allowed; 1KiB to 1024GiB"],
     ),
     (
         "\"2KiB\"",
         "\"2kb\"",
         &[
-            "r.toml:9:17  tenant.group.backlog_bytes: \"2kb\" is no number of bytes; a whole number, 1 or more, with B, KiB, MiB or GiB: \"64MiB\"",
+            "r.toml:9:17  tenant.group.backlog_bytes: \"2kb\" is no size; a whole number with B, KiB, MiB or GiB, 1KiB to 1024GiB",
         ],
     ),
     (
         "\"2KiB\"",
         "\"99999999999GiB\"",
         &[
-            "r.toml:9:17  tenant.group.backlog_bytes: \"99999999999GiB\" is no number of bytes; a whole number, 1 or more, with B, KiB, MiB or GiB: \"64MiB\"",
+            "r.toml:9:17  tenant.group.backlog_bytes: \"99999999999GiB\" is no size; a whole number with B, KiB, MiB or GiB, 1KiB to 1024GiB",
         ],
+    ),
+    (
+        "\"2KiB\"",
+        "2048",
+        &[
+            "r.toml:9:17  tenant.group.backlog_bytes: 2048 has no unit; a whole number with B, KiB, MiB or GiB, 1KiB to 1024GiB",
+        ],
+    ),
+    (
+        "\"2KiB\"",
+        "\"2000GiB\"",
+        &["r.toml:9:17  tenant.group.backlog_bytes: 2000GiB is not allowed; 1KiB to 1024GiB"],
     ),
     // Tenants.
     (
@@ -439,8 +447,8 @@ name = \"empty\"
             "r.toml:4:1  tenant.colour: unknown key; one of name, time_zone, group, rule",
             "r.toml:5:13  tenant.time_zone: \"Mars\" is no known time zone; an IANA name such as \"Europe/Berlin\"",
             "r.toml:6:1  tenant.group.name: missing; e.g. \"sales\"",
-            "r.toml:7:12  tenant.group.strategy: \"stiky\" is no strategy; did you mean \"sticky\"?",
-            "r.toml:8:20  tenant.group.backlog_messages: 0 is not allowed; 1 to 4294967295",
+            "r.toml:7:12  tenant.group.strategy: \"stiky\" is not known; did you mean \"sticky\"?",
+            "r.toml:8:20  tenant.group.backlog_messages: 0 is not allowed; 1 to 100000000",
             "r.toml:9:1  tenant.rule.group: missing; the name of a group",
             "r.toml:9:1  tenant.rule.when: missing, so the rule after this one can never apply; only the last rule has no condition",
             "r.toml:12:8  tenant.rule.name: \"x\" is there twice; the first is in line 10",
