@@ -1,14 +1,18 @@
 //! What a misspelt word was meant to be. Pure; below all that reads what people write.
 
-/// `did you mean "x"?` when one of the candidates is near, otherwise all of them.
+/// `did you mean "x"?` when one of the candidates is near, otherwise all of them, if they fit a line.
 pub(crate) fn suggest(word: &str, candidates: &[&str]) -> String {
+    const SHOWN: usize = 16;
     if let Some(near) = closest(word, candidates.iter().copied()) {
         return format!("did you mean \"{near}\"?");
     }
     match candidates {
         [] => String::new(),
         [only] => format!("allowed: {only}"),
-        many => format!("one of {}", many.join(", ")),
+        many => match many.split_at_checked(SHOWN) {
+            Some((first, others)) if !others.is_empty() => format!("one of {}, …", first.join(", ")),
+            _ => format!("one of {}", many.join(", ")),
+        },
     }
 }
 
@@ -71,6 +75,7 @@ mod tests {
         assert_eq!(suggest("Round-Robin", &["sticky", "round_robin"]), "did you mean \"round_robin\"?");
         assert_eq!(suggest("prio", &["name", "priority"]), "did you mean \"priority\"?");
         assert_eq!(suggest("xyz", &["sticky", "random"]), "one of sticky, random");
+        assert_eq!(suggest("xyz", &["a"; 17]), format!("one of {}…", "a, ".repeat(16)));
         assert_eq!(closest(&"x".repeat(1000), ["xx"]), None);
         assert_eq!(distance(&['a', 'b'], &[]), 2);
         assert_eq!(distance(&[], &['a']), 1);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::problem::{Problem, Source};
+use super::problem::{Problems, Source};
 use super::raw::{RawFile, RawGroup, RawListener};
 use super::settings::{
     GroupRule, HttpSettings, LimitSettings, ListenerSettings, LogFormat, LogSettings, MAX_SHARDS, Overflow,
@@ -21,6 +21,10 @@ use crate::topic::{self, FilterError, parse_filter};
 
 /// A remaining length of 268,435,455 bytes [1.5.5] and the five bytes before it.
 const LARGEST_PACKET: u64 = 268_435_460;
+/// Each has a socket on each shard.
+const MAX_LISTENERS: usize = 64;
+/// Each may be looked at when a group gets its first member.
+const MAX_GROUP_RULES: usize = 1000;
 /// Session Expiry Interval 0xFFFFFFFF [3.1.2.11.2].
 const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
 const SECOND: Duration = Duration::from_secs(1);
@@ -35,7 +39,7 @@ const FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", Log
 
 /// What a file comes to, and what is wrong with it beside `unread`. `desk.routing` is left out: it is another
 /// file, for [`super::load`] to read.
-pub(super) fn resolve(source: Source<'_>, raw: &RawFile, unread: Vec<Problem>) -> (Settings, Vec<Problem>) {
+pub(super) fn resolve(source: &Source<'_>, raw: &RawFile, unread: Problems) -> (Settings, Problems) {
     let values = Values { source, problems: unread };
     let mut resolve = Resolve { raw, default: Settings::default(), values };
     let settings = resolve.settings();
@@ -92,6 +96,11 @@ impl Resolve<'_> {
             return self.default.listeners.clone();
         }
         named.sort_by_key(|(name, _)| name.span().start);
+        if let Some((first, _)) = named.get(MAX_LISTENERS) {
+            let wrong = format!("{} listeners", named.len());
+            self.values.problem(&first.span(), "listener", wrong, format!("at most {MAX_LISTENERS}"));
+            named.truncate(MAX_LISTENERS);
+        }
         named.into_iter().map(|(name, raw)| self.listener(name, raw)).collect()
     }
 
@@ -169,8 +178,10 @@ impl Resolve<'_> {
     }
 
     fn sharing(&mut self) -> SharingSettings {
-        let mut groups: Vec<GroupRule> = Vec::with_capacity(self.raw.sharing.group.len());
-        for raw in &self.raw.sharing.group {
+        let raw = &self.raw.sharing.group;
+        let most = self.values.at_most("sharing.group", raw, MAX_GROUP_RULES, "groups");
+        let mut groups: Vec<GroupRule> = Vec::with_capacity(most.len());
+        for raw in most {
             let Some(rule) = self.group(raw) else { continue };
             if groups.iter().any(|first| first.filter_or_name == rule.filter_or_name)
                 && let Some(word) = &raw.get_ref().matches

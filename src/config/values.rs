@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::problem::{Problem, Source};
+use super::problem::{Problems, Source};
 use super::raw::{Count, Measured, Switch, Word};
 use super::units::{Quantity, show_bytes, show_duration};
 use crate::spelling::suggest;
@@ -20,8 +20,8 @@ pub(super) const ADDRESS: &str = "an IP address and a port, such as \"127.0.0.1:
 
 /// Reads values and collects what is wrong with them.
 pub(super) struct Values<'a> {
-    pub(super) source: Source<'a>,
-    pub(super) problems: Vec<Problem>,
+    pub(super) source: &'a Source<'a>,
+    pub(super) problems: Problems,
 }
 
 impl Values<'_> {
@@ -32,7 +32,23 @@ impl Values<'_> {
         wrong: impl Into<String>,
         right: impl Into<String>,
     ) {
-        self.problems.push(self.source.problem(span, key, wrong, right));
+        if !self.problems.is_full() {
+            self.problems.push(self.source.problem(span, key, wrong, right));
+        }
+    }
+
+    /// As many of `raw` as may be, with a problem at the first one too many.
+    pub(super) fn at_most<'r, T>(
+        &mut self,
+        key: &str,
+        raw: &'r [Spanned<T>],
+        most: usize,
+        what: &str,
+    ) -> &'r [Spanned<T>] {
+        if let Some(first) = raw.get(most) {
+            self.problem(&first.span(), key, format!("{} {what}", raw.len()), format!("at most {most}"));
+        }
+        raw.get(..most).unwrap_or(raw)
     }
 
     /// Whether a problem with `key` was told already; then it is not missing as well.

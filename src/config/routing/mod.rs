@@ -14,30 +14,38 @@ use std::sync::Arc;
 
 use toml::Spanned;
 
-use super::problem::{Problem, Source};
+use super::problem::{Problem, Problems, Source};
 use super::values::Values;
 use crate::desk::{self, Group, Routing, Tenant, check_id};
 use raw::{RawFile, RawTenant};
+
+const MAX_TENANTS: usize = 256;
+/// Each keeps a backlog for as long as the broker runs.
+const MAX_GROUPS: usize = 256;
 
 impl Routing {
     /// Reads a routing file and compiles its conditions. `file` is the name that problems are shown with.
     ///
     /// # Errors
-    /// All that is wrong, in the order of the file.
+    /// What is wrong, in the order of the file: the first [`MAX_PROBLEMS`](super::problem::MAX_PROBLEMS), and a word
+    /// about the others.
     pub fn parse(text: &str, file: &str) -> Result<Self, Vec<Problem>> {
-        let source = Source::new(file, text);
-        let (raw, problems) = source.read::<RawFile>();
-        let unread = problems.iter().map(|problem| (problem.line, problem.key.clone())).collect();
-        let mut resolve = Resolve { values: Values { source, problems }, unread, env: desk::environment() };
-        let tenants = raw.map(|raw| resolve.tenants(&raw)).unwrap_or_default();
-        let mut problems = resolve.values.problems;
-        if problems.is_empty() {
-            return Ok(Self::new(tenants));
-        }
-        problems.sort();
-        problems.dedup();
-        Err(problems)
+        read(text, file).map_err(|problems| problems.sorted(file))
     }
+}
+
+/// As [`Routing::parse`], with the problems as they were found.
+pub(super) fn read(text: &str, file: &str) -> Result<Routing, Problems> {
+    let source = Source::new(file, text);
+    let (raw, problems) = source.read::<RawFile>();
+    let unread = problems.iter().map(|problem| (problem.line, problem.key.clone())).collect();
+    let mut resolve =
+        Resolve { values: Values { source: &source, problems }, unread, env: desk::environment() };
+    let tenants = raw.map(|raw| resolve.tenants(&raw)).unwrap_or_default();
+    if resolve.values.problems.is_empty() {
+        return Ok(Routing::new(tenants));
+    }
+    Err(resolve.values.problems)
 }
 
 struct Resolve<'t> {
@@ -55,8 +63,11 @@ impl Resolve<'_> {
 
     /// As [`Self::missing`], with what comes of it.
     fn absent(&mut self, table: &Range<usize>, key: &str, wrong: &str, right: &str) {
+        if self.values.problems.is_full() {
+            return;
+        }
         let source = self.values.source;
-        let line = source.position(table.start).line;
+        let line = source.line(table.start);
         // A table's keys follow its header: the next line that starts with a bracket ends it.
         let rest = source.text().get(table.start..).unwrap_or_default();
         let lines = rest.lines().skip(1).take_while(|line| !line.trim_start().starts_with("[[")).count();
@@ -71,17 +82,22 @@ impl Resolve<'_> {
             self.missing(&(0..0), "tenant", "at least one [[tenant]]");
         }
         let mut names = HashMap::new();
-        raw.tenant.iter().filter_map(|raw| self.tenant(raw, &mut names)).collect()
+        let tenants = self.values.at_most("tenant", &raw.tenant, MAX_TENANTS, "tenants");
+        tenants.iter().filter_map(|raw| self.tenant(raw, &mut names)).collect()
     }
 
     /// `None` only with a problem told.
     fn tenant(&mut self, raw: &Spanned<RawTenant>, names: &mut HashMap<String, u32>) -> Option<Tenant> {
+        if self.values.problems.is_full() {
+            return None;
+        }
         let (span, raw) = (raw.span(), raw.get_ref());
         let name = self.name(&span, raw.name.as_ref(), "tenant.name", "e.g. \"main\"", names);
         let zone = self.zone(raw.time_zone.as_ref());
         let mut group_names = HashMap::new();
+        let groups = self.values.at_most("tenant.group", &raw.group, MAX_GROUPS, "groups in a tenant");
         let groups: Vec<Arc<Group>> =
-            raw.group.iter().filter_map(|group| self.group(group, &mut group_names)).map(Arc::new).collect();
+            groups.iter().filter_map(|group| self.group(group, &mut group_names)).map(Arc::new).collect();
         if raw.group.is_empty() {
             self.missing(&span, "tenant.group", "at least one [[tenant.group]]");
         }
@@ -113,7 +129,7 @@ impl Resolve<'_> {
             self.values.problem(&span, key, format!("{name:?} is not a topic level: {wrong}"), example);
             return None;
         }
-        let line = self.values.source.position(span.start).line;
+        let line = self.values.source.line(span.start);
         if let Some(first) = names.get(name) {
             let wrong = format!("\"{name}\" is there twice");
             self.values.problem(&span, key, wrong, format!("the first is in line {first}"));

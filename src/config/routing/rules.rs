@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use toml::Spanned;
 
-use super::Resolve;
 use super::raw::RawRule;
+use super::{MAX_GROUPS, Resolve};
 use crate::desk::{Condition, Group, Rule, check_id};
 use crate::spelling::suggest;
 
@@ -30,15 +30,7 @@ impl Resolve<'_> {
             self.missing(table, "tenant.rule", "at least one [[tenant.rule]], without `when`: the default");
             return (Vec::new(), None);
         };
-        if raw.len() > MAX_RULES {
-            let wrong = format!("{} rules", raw.len());
-            self.values.problem(
-                &last.span(),
-                "tenant.rule",
-                wrong,
-                format!("at most {MAX_RULES} in a tenant"),
-            );
-        }
+        let taken = self.values.at_most("tenant.rule", raw, MAX_RULES, "rules in a tenant");
         if let Some(when) = &last.get_ref().when {
             let right = "end with a rule that has no `when`: the default";
             self.values.problem(&when.span(), "tenant.rule.when", "the last rule has a condition", right);
@@ -55,8 +47,8 @@ impl Resolve<'_> {
         }
         let mut names = HashMap::new();
         let mut rules: Vec<Option<Rule>> =
-            raw.iter().map(|rule| self.rule(rule, groups, known, &mut names)).collect();
-        let default = rules.pop().flatten();
+            taken.iter().map(|rule| self.rule(rule, groups, known, &mut names)).collect();
+        let default = if taken.len() == raw.len() { rules.pop().flatten() } else { None };
         (rules.into_iter().flatten().collect(), default)
     }
 
@@ -67,6 +59,9 @@ impl Resolve<'_> {
         known: &[&str],
         names: &mut HashMap<String, u32>,
     ) -> Option<Rule> {
+        if self.values.problems.is_full() {
+            return None;
+        }
         let (table, raw) = (raw.span(), raw.get_ref());
         let name = self.name(&table, raw.name.as_ref(), "tenant.rule.name", "e.g. \"vip\"", names);
         let condition = match &raw.when {
@@ -94,7 +89,7 @@ impl Resolve<'_> {
         Some(Rule {
             name: name?,
             when: raw.when.as_ref().map(|when| when.get_ref().clone()),
-            line: self.values.source.position(table.start).line,
+            line: self.values.source.line(table.start),
             group: group?,
             priority,
             skills,
@@ -130,7 +125,7 @@ impl Resolve<'_> {
                 &name.span(),
                 key,
                 format!("there is no group \"{text}\""),
-                suggest(text, known),
+                suggest(text, known.get(..MAX_GROUPS).unwrap_or(known)),
             );
         }
         found

@@ -472,9 +472,79 @@ fn an_empty_file_wants_a_tenant() {
 fn a_tenant_comes_once_and_rules_are_bounded() {
     let twice = format!("{GOOD}{GOOD}");
     assert_eq!(shown(&twice), ["r.toml:25:8  tenant.name: \"main\" is there twice; the first is in line 3"]);
-    let rule = "[[tenant.rule]]\nname = \"N\"\nwhen = \"now.hour == N\"\ngroup = \"sales\"\n";
-    let many: Vec<String> = (0..256).map(|n| rule.replace('N', &n.to_string())).collect();
-    let many = many.concat();
-    let text = spoilt("[[tenant.rule]]\nname = \"gold\"", &format!("{many}[[tenant.rule]]\nname = \"gold\""));
-    assert_eq!(shown(&text), ["r.toml:1044:1  tenant.rule: 258 rules; at most 256 in a tenant"]);
+    let rules = |first: usize| {
+        let rule = |n: usize| {
+            format!("[[tenant.rule]]\nname = \"{n}\"\nwhen = \"now.hour == {n}\"\ngroup = \"sales\"\n")
+        };
+        let many: String = (0..first).map(rule).collect();
+        spoilt("[[tenant.rule]]\nname = \"gold\"", &format!("{many}[[tenant.rule]]\nname = \"gold\""))
+    };
+    assert!(Routing::parse(&rules(254), "r.toml").is_ok());
+    // The rule that is one too many is not compiled, nor are those after it.
+    let text = rules(257).replace("now.hour == 256", "now.huor").replace("customer.tier ==", "costumer ==");
+    assert_eq!(shown(&text), ["r.toml:1037:1  tenant.rule: 259 rules in a tenant; at most 256"]);
+    let text = rules(257).replace("now.hour == 255", "now.huor");
+    assert_eq!(
+        shown(&text),
+        [
+            "r.toml:1035:13  tenant.rule.when: `now` has no `huor`; did you mean \"hour\"?",
+            "r.toml:1037:1  tenant.rule: 259 rules in a tenant; at most 256",
+        ]
+    );
+}
+
+#[test]
+fn tenants_and_groups_are_bounded() {
+    let groups = |first: usize| {
+        let many: Vec<String> = (0..first).map(|n| format!("[[tenant.group]]\nname = \"{n}\"\n")).collect();
+        let many = many.concat();
+        spoilt("[[tenant.group]]\nname = \"sales\"", &format!("{many}[[tenant.group]]\nname = \"sales\""))
+    };
+    assert!(Routing::parse(&groups(254), "r.toml").is_ok());
+    assert_eq!(
+        shown(&groups(255)),
+        ["r.toml:520:1  tenant.group: 257 groups in a tenant; at most 256"],
+        "a rule may name the last"
+    );
+    let tenants = |n: usize| -> String { (0..n).map(|n| GOOD.replace("main", &n.to_string())).collect() };
+    assert!(Routing::parse(&tenants(256), "r.toml").is_ok());
+    assert_eq!(shown(&tenants(257)), ["r.toml:5634:1  tenant: 257 tenants; at most 256"]);
+}
+
+/// The good file with `count` rules more, each with `line` in it.
+fn broken(count: usize, line: &str) -> String {
+    let rule = |n: usize| {
+        format!("[[tenant.rule]]\nname = \"{n}\"\n{line}\nwhen = \"now.hour == 1\"\ngroup = \"sales\"\n")
+    };
+    let many: String = (0..count).map(rule).collect();
+    spoilt("[[tenant.rule]]\nname = \"gold\"", &format!("{many}[[tenant.rule]]\nname = \"gold\""))
+}
+
+/// Reading them all takes a moment; a step that is quadratic in the file would take minutes.
+#[test]
+fn a_large_file_that_is_wrong_everywhere_is_told_in_part() {
+    let told = shown(&broken(5000, "gruop = \"sales\""));
+    assert_eq!(told.len(), 101);
+    assert_eq!(told.first().unwrap(), "r.toml:15:1  tenant.rule.gruop: unknown key; did you mean \"group\"?");
+    assert_eq!(
+        told.last().unwrap(),
+        "r.toml  there are more problems than 100; check again when these are gone"
+    );
+
+    // One in each of 5,000 tables in one line, one in the last of them, as many keys in one table, syntax.
+    let inline = "{ name = \"x\", nmae = 1 }, ".repeat(5000);
+    assert_eq!(shown(&format!("[[tenant]]\nname = \"t\"\ngroup = [{inline}]\n")).len(), 101);
+    let last = broken(5000, "").replace("fallback =", "fallbak =");
+    assert_eq!(
+        shown(&last),
+        [
+            "r.toml:1293:1  tenant.rule: 5002 rules in a tenant; at most 256",
+            "r.toml:25019:1  tenant.rule.fallbak: unknown key; did you mean \"fallback\"?"
+        ]
+    );
+    let keys: Vec<String> = (0..50_000).map(|n| format!("k{n} = {n}\n")).collect();
+    assert_eq!(shown(&(keys.concat() + GOOD)).len(), 101);
+    assert_eq!(shown(&format!("a{} = 1", ".a".repeat(200_000))).len(), 1);
+    assert_eq!(shown(&"=\n".repeat(200_000)).len(), 101);
+    assert_eq!(shown(&"[[tenant]]\n".repeat(50_000)).len(), 101);
 }
