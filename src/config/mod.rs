@@ -14,7 +14,7 @@ pub mod settings;
 mod units;
 mod values;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::string::FromUtf8Error;
@@ -53,14 +53,18 @@ pub fn load(file: Option<&Path>, arguments: &[String]) -> Result<Loaded, Vec<Pro
     let Some(file) = file else { return parse("", Path::new(""), arguments) };
     match read_file(file) {
         Ok(text) => parse(&text, file, arguments),
-        Err(error) => Err(vec![Problem {
-            file: file.display().to_string(),
-            line: 0,
-            column: 0,
-            key: String::new(),
-            wrong: error.to_string(),
-            right: error.right(),
-        }]),
+        Err(error) => Err(vec![unreadable(file, &error)]),
+    }
+}
+
+fn unreadable(file: &Path, error: &Unreadable) -> Problem {
+    Problem {
+        file: file.display().to_string(),
+        line: 0,
+        column: 0,
+        key: String::new(),
+        wrong: error.to_string(),
+        right: error.right(),
     }
 }
 
@@ -133,8 +137,16 @@ fn read_file(path: &Path) -> Result<String, Unreadable> {
 }
 
 /// [`DEFAULT_FILE`], if it is there.
-pub fn default_file() -> Option<PathBuf> {
-    Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.exists())
+///
+/// # Errors
+/// It cannot be told whether it is there: then a server that ran on the defaults might not be the one that was meant.
+pub fn default_file() -> Result<Option<PathBuf>, Problem> {
+    // Of a link itself, so that one that leads nowhere is told when the file is read.
+    match fs::symlink_metadata(DEFAULT_FILE) {
+        Ok(_) => Ok(Some(PathBuf::from(DEFAULT_FILE))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(unreadable(Path::new(DEFAULT_FILE), &Unreadable::System(error))),
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,6 @@ use super::settings::{
     RetainedSettings, SessionSettings, SharingSettings, Strategy, SysSettings,
 };
 use super::*;
-use std::fs;
 
 const SHIPPED: &str = include_str!("../../conf/switchboard.toml");
 

@@ -40,7 +40,7 @@ pub struct Group {
     /// The topic level whose text a sticky strategy keys on, counted from 1 over the whole topic name: in
     /// `cs/1/main/queue/sales/messages/42` level 1 is `cs` and level 7, the default, is the customer.
     pub key_level: u8,
-    /// The most messages that wait while the group has no member.
+    /// The most messages that wait while no member of the group can take them.
     pub backlog_messages: u32,
     /// The most bytes of such messages.
     pub backlog_bytes: u64,
@@ -73,7 +73,7 @@ pub struct Rule {
     pub priority: u16,
     /// The wanted skills.
     pub skills: Vec<String>,
-    /// The group that takes the message when the first cannot: it has no member and its backlog is full.
+    /// The group that takes the message when the first's backlog is full.
     pub fallback: Option<Arc<Group>>,
     pub(crate) condition: Option<Condition>,
 }
