@@ -11,6 +11,7 @@ pub mod protocol;
 mod server;
 pub mod session;
 pub mod shard;
+mod spelling;
 pub mod sys;
 pub mod telemetry;
 pub mod topic;

@@ -29,19 +29,20 @@ struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    serve: ServeArguments,
+    serve: Configuration,
 }
 
 #[derive(Subcommand)]
 enum Command {
     /// Run the broker (what happens without a command too).
-    Serve(ServeArguments),
+    Serve(Configuration),
     /// Show everything that is wrong with a configuration; exit code 78 if anything is.
     CheckConfig(CheckArguments),
 }
 
+/// What a server is started with.
 #[derive(Args)]
-struct ServeArguments {
+struct Configuration {
     /// The configuration; without it conf/switchboard.toml if that exists, otherwise the built-in defaults.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -55,11 +56,27 @@ struct ServeArguments {
 
 #[derive(Args)]
 struct CheckArguments {
-    /// The configuration; without it conf/switchboard.toml if that exists, otherwise the built-in defaults.
+    /// Short for --config FILE.
+    #[arg(conflicts_with = "config")]
     file: Option<PathBuf>,
-    /// Lay one key over the configuration, as serve does. Repeatable.
-    #[arg(long, value_name = "PATH=VALUE")]
-    set: Vec<String>,
+    #[command(flatten)]
+    like_serve: Configuration,
+}
+
+/// Where a configuration came from, and what it is or what is wrong with it.
+type Read = Result<(Option<PathBuf>, Loaded), Vec<Problem>>;
+
+impl Configuration {
+    fn read(self) -> Read {
+        let file = match self.config {
+            Some(file) => Some(file),
+            None => config::default_file().map_err(|problem| vec![problem])?,
+        };
+        let mut set = self.set;
+        set.extend(self.log.map(|level| format!("log.level={level}")));
+        let loaded = config::load(file.as_deref(), &set)?;
+        Ok((file, loaded))
+    }
 }
 
 fn main() -> ExitCode {
@@ -72,9 +89,9 @@ fn main() -> ExitCode {
 }
 
 fn check_config(arguments: CheckArguments) -> ExitCode {
-    let file = arguments.file.or_else(config::default_file);
-    match config::load(file.as_deref(), &arguments.set) {
-        Ok(loaded) => {
+    let config = arguments.file.or(arguments.like_serve.config);
+    match (Configuration { config, ..arguments.like_serve }).read() {
+        Ok((file, loaded)) => {
             say(&mut io::stdout(), [summary(file.as_deref(), &loaded)]);
             ExitCode::SUCCESS
         }
@@ -82,12 +99,9 @@ fn check_config(arguments: CheckArguments) -> ExitCode {
     }
 }
 
-fn run(arguments: ServeArguments) -> ExitCode {
-    let file = arguments.config.or_else(config::default_file);
-    let mut set = arguments.set;
-    set.extend(arguments.log.map(|level| format!("log.level={level}")));
-    let loaded = match config::load(file.as_deref(), &set) {
-        Ok(loaded) => loaded,
+fn run(configuration: Configuration) -> ExitCode {
+    let (file, loaded) = match configuration.read() {
+        Ok(read) => read,
         Err(problems) => return refuse(&mut io::stderr(), &problems),
     };
     if let Err(error) = telemetry::start(&loaded.settings.log) {
@@ -161,8 +175,9 @@ fn serve(loaded: Loaded) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The signals that end the program.
+/// The signals that end the program, and the one that others take for "read your files again".
 struct Signals {
+    hangup: Signal,
     interrupt: Signal,
     terminate: Signal,
 }
@@ -176,14 +191,27 @@ enum Ending {
 impl Signals {
     fn take(runtime: &tokio::runtime::Runtime) -> io::Result<Self> {
         let _inside = runtime.enter();
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
     }
 
     async fn next(&mut self) -> Ending {
-        tokio::select! {
-            biased;
-            _ = self.interrupt.recv() => Ending::Interrupt,
-            _ = self.terminate.recv() => Ending::Terminate,
+        loop {
+            tokio::select! {
+                biased;
+                _ = self.interrupt.recv() => return Ending::Interrupt,
+                _ = self.terminate.recv() => return Ending::Terminate,
+                _ = self.hangup.recv() => {
+                    // Not taken, it would end the broker without a drain.
+                    warn!(
+                        signal = "SIGHUP",
+                        "nothing is reloaded: a changed configuration wants check-config, then a restart"
+                    );
+                }
+            }
         }
     }
 }

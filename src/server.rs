@@ -11,12 +11,11 @@ use mio::{Poll, Waker};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
-use crate::config::settings::Settings;
+use crate::config::settings::{MAX_SHARDS, Settings};
 use crate::desk::Routing;
 use crate::http::{self, HttpState, Pulse, Readiness};
 use crate::metrics::{Counters, Gauges, Registry, UPKEEP_INTERVAL};
 use crate::net::{self, BindError, Bound, Command, Driver, Loops, Reach, SharedLoops, WAKER};
-use crate::shard::interest::MAX_SHARDS;
 use crate::shard::{Core, Exchange, ShardId};
 use crate::sys::{Snapshot, Sys};
 

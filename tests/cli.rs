@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -60,8 +61,11 @@ fn version_and_help() {
 
 #[test]
 fn the_shipped_configuration_passes() {
-    for arguments in [&["check-config"][..], &["check-config", "conf/switchboard.toml", "--set", "shards=3"]]
-    {
+    for arguments in [
+        &["check-config"][..],
+        &["check-config", "conf/switchboard.toml", "--set", "shards=3"],
+        &["check-config", "--config", "conf/switchboard.toml", "--log", "debug"],
+    ] {
         let output = switchboard(root(), arguments);
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         assert_eq!(stderr(&output), "");
@@ -83,9 +87,32 @@ fn without_a_file_the_built_in_defaults_are_checked() {
     let output = switchboard(&folder.0, &["check-config"]);
     assert_eq!(output.status.code(), Some(0));
     assert!(stdout(&output).starts_with("the built-in defaults: no problems; "), "{output:?}");
-    let missing = switchboard(&folder.0, &["check-config", "nowhere.toml"]);
-    assert_eq!(missing.status.code(), Some(78));
-    assert_eq!(stdout(&missing), "nowhere.toml  cannot be read: No such file or directory (os error 2)\n");
+    for arguments in [&["check-config", "nowhere.toml"][..], &["check-config", "--config", "nowhere.toml"]] {
+        let missing = switchboard(&folder.0, arguments);
+        assert_eq!(missing.status.code(), Some(78));
+        let said = "nowhere.toml  cannot be read: No such file or directory (os error 2)\n";
+        assert_eq!(stdout(&missing), said);
+    }
+    let both = switchboard(&folder.0, &["check-config", "a.toml", "--config", "b.toml"]);
+    assert_eq!(both.status.code(), Some(2));
+}
+
+#[test]
+fn a_default_file_that_cannot_be_read_is_no_reason_for_the_defaults() {
+    let folder = Folder::new("unreadable");
+    let told = |expected: &str| {
+        let check = switchboard(&folder.0, &["check-config"]);
+        assert_eq!((check.status.code(), stdout(&check)), (Some(78), expected));
+        let serve = switchboard(&folder.0, &["serve"]);
+        assert_eq!((serve.status.code(), stderr(&serve)), (Some(78), expected));
+    };
+    let conf = folder.0.join("conf");
+    fs::write(&conf, "").unwrap();
+    told("conf/switchboard.toml  cannot be read: Not a directory (os error 20)\n");
+    fs::remove_file(&conf).unwrap();
+    fs::create_dir(&conf).unwrap();
+    std::os::unix::fs::symlink("nowhere", conf.join("switchboard.toml")).unwrap();
+    told("conf/switchboard.toml  cannot be read: No such file or directory (os error 2)\n");
 }
 
 #[test]
@@ -113,9 +140,11 @@ s.toml:5:1  limits.max_paket: unknown key; did you mean \"max_packet\"?
 #[test]
 fn a_wrong_log_level_is_a_problem_like_any_other() {
     let folder = Folder::new("level");
-    let output = switchboard(&folder.0, &["serve", "--log", "inof"]);
-    assert_eq!(output.status.code(), Some(78));
-    assert_eq!(stderr(&output), "--set  log.level: \"inof\" is no log level; did you mean \"info\"?\n");
+    let expected = "--set  log.level: \"inof\" is no log level; did you mean \"info\"?\n";
+    let serve = switchboard(&folder.0, &["serve", "--log", "inof"]);
+    assert_eq!((serve.status.code(), stderr(&serve)), (Some(78), expected));
+    let check = switchboard(&folder.0, &["check-config", "--log", "inof"]);
+    assert_eq!((check.status.code(), stdout(&check)), (Some(78), expected));
 }
 
 /// A broker that runs, and what it tells systemd.
@@ -158,7 +187,18 @@ impl Running {
         assert!(status.success());
     }
 
-    /// How it ended, and its log.
+    /// Reads the log up to `text`.
+    fn log_until(&mut self, text: &str) {
+        let log = self.child.stderr.as_mut().unwrap();
+        let (mut read, mut byte) = (Vec::new(), [0]);
+        while !read.ends_with(text.as_bytes()) {
+            let more = log.read(&mut byte).unwrap();
+            assert_eq!(more, 1, "it ended: {}", String::from_utf8_lossy(&read));
+            read.push(byte[0]);
+        }
+    }
+
+    /// How it ended, and what of its log was not read yet.
     fn end(self) -> (Option<i32>, String) {
         let output = self.child.wait_with_output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
@@ -180,6 +220,18 @@ fn either_signal_drains_and_ends_with_0() {
         );
         assert!(log.ends_with(" INFO drained\n"), "{log}");
     }
+}
+
+#[test]
+fn a_hangup_is_no_end_and_reloads_nothing() {
+    let mut running = Running::start("hangup", &["listener.tcp.bind=127.0.0.1:0"]);
+    running.signal("HUP");
+    let said = " WARN nothing is reloaded: a changed configuration wants check-config, then a restart signal=\"SIGHUP\"";
+    running.log_until(said);
+    running.signal("TERM");
+    let (code, log) = running.end();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.ends_with(" INFO drained\n"), "{log}");
 }
 
 #[test]

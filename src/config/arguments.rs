@@ -10,7 +10,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::{Problem, Source};
+use super::problem::{Problems, Source};
 
 /// A file's text with the arguments after it.
 pub(super) struct Joined {
@@ -40,8 +40,8 @@ impl Joined {
     pub(super) fn lay_over<'a>(
         &'a self,
         table: &mut DeTable<'a>,
-        source: Source<'_>,
-        problems: &mut Vec<Problem>,
+        source: &Source<'_>,
+        problems: &mut Problems,
     ) {
         for argument in &self.arguments {
             let text = self.text.get(argument.clone()).unwrap_or_default();

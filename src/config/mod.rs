@@ -5,15 +5,19 @@
 
 mod arguments;
 pub mod exposure;
+mod fit;
 pub mod problem;
 mod raw;
 mod resolve;
+mod routing;
 pub mod settings;
 mod units;
 mod values;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::string::FromUtf8Error;
 use std::sync::Arc;
 
 pub use problem::Problem;
@@ -21,10 +25,14 @@ pub use settings::Settings;
 
 use crate::desk::Routing;
 use arguments::Joined;
+use problem::Problems;
 use raw::RawFile;
 
 /// Where a server looks for its configuration if nobody says, relative to its working directory.
 pub const DEFAULT_FILE: &str = "conf/switchboard.toml";
+
+/// The longest file that is read, in bytes: a hundred times the shipped ones is no configuration.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// A configuration without a problem.
 #[derive(Clone)]
@@ -39,28 +47,37 @@ pub struct Loaded {
 /// routing file that it names.
 ///
 /// # Errors
-/// All that is wrong in both files and in the arguments, sorted by file and line.
+/// What is wrong in both files and in the arguments, sorted by file and line: the first
+/// [`MAX_PROBLEMS`](problem::MAX_PROBLEMS), and a word about the others.
 pub fn load(file: Option<&Path>, arguments: &[String]) -> Result<Loaded, Vec<Problem>> {
     let Some(file) = file else { return parse("", Path::new(""), arguments) };
-    match fs::read_to_string(file) {
+    match read_file(file) {
         Ok(text) => parse(&text, file, arguments),
-        Err(error) => Err(vec![Problem {
-            file: file.display().to_string(),
-            line: 0,
-            column: 0,
-            key: String::new(),
-            wrong: format!("cannot be read: {error}"),
-            right: String::new(),
-        }]),
+        Err(error) => Err(vec![unreadable(file, &error)]),
+    }
+}
+
+fn unreadable(file: &Path, error: &Unreadable) -> Problem {
+    Problem {
+        file: file.display().to_string(),
+        line: 0,
+        column: 0,
+        key: String::new(),
+        wrong: error.to_string(),
+        right: error.right(),
     }
 }
 
 /// As [`load`], from the text of `file`.
 fn parse(text: &str, file: &Path, arguments: &[String]) -> Result<Loaded, Vec<Problem>> {
     let name = file.display().to_string();
+    read(text, file, &name, arguments).map_err(|problems| problems.sorted(&name))
+}
+
+fn read(text: &str, file: &Path, name: &str, arguments: &[String]) -> Result<Loaded, Problems> {
     let joined = Joined::new(text, arguments);
-    let source = joined.source(&name);
-    let mut problems = Vec::new();
+    let source = &joined.source(name);
+    let mut problems = Problems::default();
     let mut table = source.table()?;
     joined.lay_over(table.get_mut(), source, &mut problems);
     let (raw, unread) = source.fit::<RawFile>(table);
@@ -73,28 +90,63 @@ fn parse(text: &str, file: &Path, arguments: &[String]) -> Result<Loaded, Vec<Pr
         // A path in a file is relative to that file, one in an argument to the working directory.
         let beside = file.parent().filter(|_| !source.is_argument(&written.span()));
         let path = beside.unwrap_or(Path::new("")).join(written.get_ref());
-        match fs::read_to_string(&path) {
-            Ok(text) => match Routing::parse(&text, &path.display().to_string()) {
+        match read_file(&path) {
+            Ok(text) => match routing::read(&text, &path.display().to_string()) {
                 Ok(rules) => routing = Some(Arc::new(rules)),
                 Err(wrong) => problems.extend(wrong),
             },
             Err(error) => {
-                let wrong = format!("{} cannot be read: {error}", path.display());
-                problems.push(source.problem(&written.span(), "desk.routing", wrong, ""));
+                let wrong = format!("{} {error}", path.display());
+                problems.push(source.problem(&written.span(), "desk.routing", wrong, error.right()));
             }
         }
         settings.routing_file = Some(path);
     }
-    if problems.is_empty() {
-        return Ok(Loaded { settings, routing });
+    if problems.is_empty() { Ok(Loaded { settings, routing }) } else { Err(problems) }
+}
+
+/// A file whose text cannot be had.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error("cannot be read: {0}")]
+    System(#[from] io::Error),
+    #[error("cannot be read: it is no UTF-8 text")]
+    Encoding(#[from] FromUtf8Error),
+    #[error("is too large")]
+    Size,
+}
+
+impl Unreadable {
+    /// What would be right.
+    fn right(&self) -> String {
+        match self {
+            Self::System(_) | Self::Encoding(_) => String::new(),
+            Self::Size => format!("at most {}", units::show_bytes(MAX_FILE_BYTES)),
+        }
     }
-    problems.sort();
-    Err(problems)
+}
+
+/// The text of a file. Of one that is too large, or has no end, no more than that is read.
+fn read_file(path: &Path) -> Result<String, Unreadable> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(Unreadable::Size);
+    }
+    Ok(String::from_utf8(bytes)?)
 }
 
 /// [`DEFAULT_FILE`], if it is there.
-pub fn default_file() -> Option<PathBuf> {
-    Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.exists())
+///
+/// # Errors
+/// It cannot be told whether it is there: then a server that ran on the defaults might not be the one that was meant.
+pub fn default_file() -> Result<Option<PathBuf>, Problem> {
+    // Of a link itself, so that one that leads nowhere is told when the file is read.
+    match fs::symlink_metadata(DEFAULT_FILE) {
+        Ok(_) => Ok(Some(PathBuf::from(DEFAULT_FILE))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(unreadable(Path::new(DEFAULT_FILE), &Unreadable::System(error))),
+    }
 }
 
 #[cfg(test)]

@@ -1,15 +1,10 @@
 //! What is wrong in an operator's file, as data: where, which key, what is wrong and what would be right.
 //!
-//! Owns the way from a byte of a TOML text to its line and column, and the reading of a text into a serde
-//! structure that goes on after a wrong key, so that one run names everything. Pure: opens no file, prints
-//! nothing. Used for `conf/switchboard.toml` and for `conf/routing.toml`.
+//! Owns the way from a byte of a TOML text to its line and column, and the bound on how much is told at once. Pure:
+//! opens no file, prints nothing. Used for `conf/switchboard.toml` and for `conf/routing.toml`.
 
 use std::fmt;
 use std::ops::Range;
-
-use serde::de::DeserializeOwned;
-use toml::Spanned;
-use toml::de::{DeArray, DeTable, DeValue};
 
 /// One thing wrong in an operator's file. Sorts by file, then by position.
 ///
@@ -57,13 +52,71 @@ pub struct Position {
     pub column: u32,
 }
 
+/// The most problems that one run tells: a file with more is no file of ours, or generated.
+pub const MAX_PROBLEMS: usize = 100;
+
+/// What was found wrong so far. Takes one more than [`MAX_PROBLEMS`], so that it is known that there are more.
+#[derive(Debug, Default)]
+pub(crate) struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// Whether nothing more is taken, so that looking on is of no use.
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.len() > MAX_PROBLEMS
+    }
+
+    pub(crate) fn push(&mut self, problem: Problem) {
+        if !self.is_full() {
+            self.0.push(problem);
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Problem> {
+        self.0.iter()
+    }
+
+    pub(crate) fn extend(&mut self, others: Self) {
+        others.0.into_iter().for_each(|problem| self.push(problem));
+    }
+
+    /// All by file and line, and after the first [`MAX_PROBLEMS`] a word about the others.
+    pub(crate) fn sorted(self, file: &str) -> Vec<Problem> {
+        let full = self.is_full();
+        let mut problems = self.0;
+        problems.sort();
+        problems.dedup();
+        if full {
+            problems.truncate(MAX_PROBLEMS);
+            problems.push(Problem {
+                file: file.to_owned(),
+                line: 0,
+                column: 0,
+                key: String::new(),
+                wrong: format!("there are more problems than {}", problems.len()),
+                right: "check again when these are gone".to_owned(),
+            });
+        }
+        problems
+    }
+}
+
 /// A TOML text with the name of its file: turns what TOML says of bytes into what people read.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Source<'a> {
     file: &'a str,
     text: &'a str,
     /// From this byte on the text did not stand in the file but came as `--set` arguments.
     arguments: usize,
+    /// The byte after each newline: a file is asked for the line of each of its tables.
+    lines: Vec<usize>,
 }
 
 /// What a problem with a `--set` argument has for a file.
@@ -72,13 +125,14 @@ pub const ARGUMENT: &str = "--set";
 impl<'a> Source<'a> {
     /// `file` is only shown, never opened.
     pub fn new(file: &'a str, text: &'a str) -> Self {
-        Self { file, text, arguments: usize::MAX }
+        Self::with_arguments(file, text, usize::MAX)
     }
 
     /// A text of which only the first `arguments` bytes stand in the file: what follows came as `--set`
     /// arguments, and problems there have [`ARGUMENT`] for a file and no position.
     pub fn with_arguments(file: &'a str, text: &'a str, arguments: usize) -> Self {
-        Self { file, text, arguments }
+        let lines = text.match_indices('\n').map(|(newline, _)| newline + 1).collect();
+        Self { file, text, arguments, lines }
     }
 
     /// Whether `span` is of an argument and not of the file.
@@ -87,8 +141,13 @@ impl<'a> Source<'a> {
     }
 
     /// The text, as given.
-    pub fn text(&self) -> &'a str {
+    pub(crate) fn text(&self) -> &'a str {
         self.text
+    }
+
+    /// What of the text stands in the file.
+    pub(super) fn in_file(&self) -> &'a str {
+        self.text.get(..self.arguments).unwrap_or(self.text)
     }
 
     /// Where byte `offset` of the text stands; past the end means the end, within a character its start.
@@ -97,11 +156,15 @@ impl<'a> Source<'a> {
         while !self.text.is_char_boundary(end) {
             end -= 1;
         }
-        let before = self.text.get(..end).unwrap_or_default();
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let line = before.bytes().filter(|&byte| byte == b'\n').count() + 1;
-        let column = before.get(line_start..).unwrap_or_default().chars().count() + 1;
-        Position { line: saturate(line), column: saturate(column) }
+        let line = self.lines.partition_point(|&start| start <= end);
+        let start = line.checked_sub(1).and_then(|before| self.lines.get(before)).copied().unwrap_or(0);
+        let column = self.text.get(start..end).unwrap_or_default().chars().count() + 1;
+        Position { line: saturate(line + 1), column: saturate(column) }
+    }
+
+    /// The line of [`Self::position`], without a walk along it: lines may be as long as the file.
+    pub(crate) fn line(&self, offset: usize) -> u32 {
+        saturate(self.lines.partition_point(|&start| start <= offset) + 1)
     }
 
     /// Which byte of the text gave byte `at` of the string value that stands at `span`: past the quotes and the
@@ -146,58 +209,6 @@ impl<'a> Source<'a> {
         };
         Problem { file, line, column, key: key.into(), wrong: wrong.into(), right: right.into() }
     }
-
-    /// Reads the text into `T` and goes on past what does not fit.
-    ///
-    /// A text that is no TOML gives every syntax error and no `T`. Otherwise each unknown key and each value
-    /// of a wrong type is a problem and is left out, so `T` holds what was right and the caller can go on to
-    /// check it; the fields of `T` must be optional or have defaults for that, or the table around a missing
-    /// key is left out too. `None` with problems means that nothing could be read.
-    pub fn read<T: DeserializeOwned>(&self) -> (Option<T>, Vec<Problem>) {
-        match self.table() {
-            Ok(table) => self.fit(table),
-            Err(problems) => (None, problems),
-        }
-    }
-
-    /// The file's part of the text as a table.
-    ///
-    /// # Errors
-    /// Every syntax error.
-    pub fn table(&self) -> Result<Spanned<DeTable<'a>>, Vec<Problem>> {
-        let text = self.text.get(..self.arguments).unwrap_or(self.text);
-        let (table, errors) = DeTable::parse_recoverable(text);
-        let mut problems: Vec<Problem> = errors
-            .iter()
-            .map(|error| {
-                let (wrong, right) = in_words(error.message());
-                self.problem(&error.span().unwrap_or(0..0), "", wrong, right)
-            })
-            .collect();
-        problems.sort();
-        if problems.is_empty() { Ok(table) } else { Err(problems) }
-    }
-
-    /// Like [`Self::read`], from a table whose spans are of this text.
-    pub fn fit<T: DeserializeOwned>(&self, mut table: Spanned<DeTable<'_>>) -> (Option<T>, Vec<Problem>) {
-        let mut problems = Vec::new();
-        // Each turn takes one entry away, so there are at most as many turns as entries.
-        loop {
-            let error = match T::deserialize(toml::Deserializer::from(table.clone())) {
-                Ok(value) => return (Some(value), problems),
-                Err(error) => error,
-            };
-            let (wrong, right) = in_words(error.message());
-            let span = error.span().unwrap_or(0..0);
-            let mut path = Vec::new();
-            let removed = remove_entry(table.get_mut(), &span, &mut path);
-            path.reverse();
-            problems.push(self.problem(&span, path.join("."), wrong, right));
-            if !removed {
-                return (None, problems);
-            }
-        }
-    }
 }
 
 /// How many bytes an escape takes, its backslash among them, and how many it stands for; `rest` follows the
@@ -216,131 +227,6 @@ fn escape(rest: &str) -> (usize, usize) {
     (2 + digits, code.and_then(char::from_u32).map_or(1, char::len_utf8))
 }
 
-/// Takes away the entry whose key or value stands at `span`; `path` gets its keys, innermost first.
-fn remove_entry(table: &mut DeTable<'_>, span: &Range<usize>, path: &mut Vec<String>) -> bool {
-    let found = table.iter().find_map(|(key, value)| {
-        (key.span() == *span || value.span() == *span).then(|| key.get_ref().as_ref().to_owned())
-    });
-    if let Some(key) = found {
-        table.remove(key.as_str());
-        path.push(key);
-        return true;
-    }
-    for (key, value) in table.iter_mut() {
-        if remove_within(value, span, path) {
-            path.push(key.get_ref().as_ref().to_owned());
-            return true;
-        }
-    }
-    false
-}
-
-fn remove_within(value: &mut Spanned<DeValue<'_>>, span: &Range<usize>, path: &mut Vec<String>) -> bool {
-    match value.get_mut() {
-        DeValue::Table(inner) => remove_entry(inner, span, path),
-        DeValue::Array(items) => {
-            let before = items.len();
-            let kept =
-                std::mem::replace(items, DeArray::new()).into_iter().filter(|item| item.span() != *span);
-            *items = kept.collect();
-            items.len() < before || items.iter_mut().any(|item| remove_within(item, span, path))
-        }
-        _ => false,
-    }
-}
-
-/// serde's and toml's message as what is wrong and what would be right.
-fn in_words(message: &str) -> (String, String) {
-    let (wrong, expected) = message.split_once(", expected ").unwrap_or((message, ""));
-    for kind in ["unknown field `", "unknown variant `"] {
-        let Some(name) = wrong.strip_prefix(kind).and_then(|rest| rest.strip_suffix('`')) else { continue };
-        // serde quotes each candidate: every second piece between backticks is one.
-        let candidates: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
-        let wrong = if kind.starts_with("unknown field") {
-            "unknown key".to_owned()
-        } else {
-            format!("`{name}` is not known")
-        };
-        return (wrong, suggest(name, &candidates));
-    }
-    let wrong = wrong.lines().next().unwrap_or_default();
-    let right = match expected {
-        "" => String::new(),
-        "a boolean" => "true or false".to_owned(),
-        "u8" => format!("a whole number from 0 to {}", u8::MAX),
-        "u16" => format!("a whole number from 0 to {}", u16::MAX),
-        "u32" => format!("a whole number from 0 to {}", u32::MAX),
-        "u64" | "usize" => "a whole number, 0 or more".to_owned(),
-        "i64" | "i32" => "a whole number".to_owned(),
-        "f64" => "a number".to_owned(),
-        "a sequence" => "a list: [ … ]".to_owned(),
-        "a map" => "a table".to_owned(),
-        other => format!("expected {other}"),
-    };
-    (wrong.to_owned(), right)
-}
-
-/// `did you mean "x"?` when one of the candidates is near, otherwise all of them.
-pub fn suggest(word: &str, candidates: &[&str]) -> String {
-    if let Some(near) = closest(word, candidates.iter().copied()) {
-        return format!("did you mean \"{near}\"?");
-    }
-    match candidates {
-        [] => String::new(),
-        [only] => format!("allowed: {only}"),
-        many => format!("one of {}", many.join(", ")),
-    }
-}
-
-/// The candidate that `word` was most likely meant to be: it starts with the word, or at most a third of the
-/// characters (and at least one) differ. Upper and lower case, `-` and `_` count as the same.
-pub fn closest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
-    // Operators' words are short; a giant key is not worth a quadratic comparison.
-    const LONGEST: usize = 64;
-    let fold = |text: &str| -> Vec<char> {
-        text.chars().take(LONGEST + 1).map(|c| if c == '-' { '_' } else { c.to_ascii_lowercase() }).collect()
-    };
-    let word = fold(word);
-    let allowed = (word.len() / 3).max(1);
-    if word.len() > LONGEST {
-        return None;
-    }
-    // Three characters say what is meant: `prio` is `priority`.
-    let begun = |candidate: &[char]| word.len() >= 3 && candidate.starts_with(&word);
-    candidates
-        .into_iter()
-        .map(|candidate| (fold(candidate), candidate))
-        .map(|(folded, candidate)| {
-            (if begun(&folded) { allowed } else { distance(&word, &folded) }, candidate)
-        })
-        .filter(|(steps, _)| *steps <= allowed)
-        .min_by_key(|(steps, _)| *steps)
-        .map(|(_, candidate)| candidate)
-}
-
-/// Edits between two words: insert, delete, replace, or swap two neighbours (optimal string alignment).
-fn distance(a: &[char], b: &[char]) -> usize {
-    // Row `i` of the table, and the two rows above it.
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    let mut above: Vec<usize> = Vec::new();
-    for (i, from) in a.iter().enumerate() {
-        let mut next = Vec::with_capacity(row.len());
-        next.push(i + 1);
-        for (j, to) in b.iter().enumerate() {
-            let cell = |row: &[usize], at: usize| row.get(at).copied().unwrap_or(usize::MAX - 1);
-            let mut steps =
-                (cell(&row, j) + usize::from(from != to)).min(cell(&row, j + 1) + 1).min(cell(&next, j) + 1);
-            let swapped = i > 0 && j > 0 && a.get(i - 1) == Some(to) && b.get(j - 1) == Some(from);
-            if swapped {
-                steps = steps.min(cell(&above, j - 1) + 1);
-            }
-            next.push(steps);
-        }
-        above = std::mem::replace(&mut row, next);
-    }
-    row.last().copied().unwrap_or_default()
-}
-
 fn saturate(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
@@ -350,36 +236,11 @@ fn saturate(count: usize) -> u32 {
 mod tests {
     use super::*;
     use serde::Deserialize;
-
-    #[derive(Debug, Default, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    struct Raw {
-        name: Option<Spanned<String>>,
-        limits: Option<Limits>,
-        listener: Vec<Listener>,
-    }
-
-    #[derive(Debug, Default, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    struct Limits {
-        receive_maximum: Option<Spanned<u16>>,
-        packet_bytes: Option<Spanned<String>>,
-    }
-
-    #[derive(Debug, Default, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    struct Listener {
-        bind: Option<Spanned<String>>,
-        on: Option<Spanned<bool>>,
-    }
+    use toml::Spanned;
 
     #[derive(Deserialize)]
     struct Key {
         k: Spanned<String>,
-    }
-
-    fn lines(problems: &[Problem]) -> Vec<String> {
-        problems.iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -390,6 +251,9 @@ mod tests {
         assert_eq!(source.position(3), Position { line: 2, column: 1 }, "within ü");
         assert_eq!(source.position(4), Position { line: 2, column: 2 });
         assert_eq!(source.position(999), Position { line: 3, column: 1 });
+        for offset in [0, 1, 2, 3, 8, 9, 999] {
+            assert_eq!(source.line(offset), source.position(offset).line, "{offset}");
+        }
     }
 
     #[test]
@@ -415,46 +279,6 @@ mod tests {
     }
 
     #[test]
-    fn one_run_names_every_key_that_does_not_fit_and_keeps_the_rest() {
-        let text = "name = \"x\"\nnmae = 1\n[limits]\nreceive_maximun = 5\nreceive_maximum = 70000\n\
-                    packet_bytes = \"1KiB\"\n[[listener]]\nbind = 7\n[[listener]]\nbind = \"here\"\non = \"yes\"\n";
-        let (raw, mut problems) = Source::new("f.toml", text).read::<Raw>();
-        problems.sort();
-        assert_eq!(
-            lines(&problems),
-            [
-                "f.toml:2:1  nmae: unknown key; did you mean \"name\"?",
-                "f.toml:4:1  limits.receive_maximun: unknown key; did you mean \"receive_maximum\"?",
-                "f.toml:5:19  limits.receive_maximum: invalid value: integer `70000`; a whole number from 0 to 65535",
-                "f.toml:8:8  listener.bind: invalid type: integer `7`; expected a string",
-                "f.toml:11:6  listener.on: invalid type: string \"yes\"; true or false",
-            ]
-        );
-        let raw = raw.unwrap();
-        assert_eq!(raw.name.unwrap().get_ref(), "x");
-        let limits = raw.limits.unwrap();
-        assert!(limits.receive_maximum.is_none());
-        let packet_bytes = limits.packet_bytes.unwrap();
-        assert_eq!(text.get(packet_bytes.span()), Some("\"1KiB\""), "spans survive");
-        assert_eq!(raw.listener.len(), 2);
-        assert!(raw.listener.iter().all(|l| l.on.is_none()));
-        assert_eq!(raw.listener.last().unwrap().bind.as_ref().unwrap().get_ref(), "here");
-    }
-
-    #[test]
-    fn a_text_that_is_no_toml_names_every_error() {
-        let (raw, problems) = Source::new("f.toml", "name = \nlimits = { a 1 }\n").read::<Raw>();
-        assert!(raw.is_none());
-        assert_eq!(
-            lines(&problems),
-            [
-                "f.toml:1:8  string values must be quoted; expected literal string",
-                "f.toml:2:14  missing assignment between key-value pairs; expected `=`",
-            ]
-        );
-    }
-
-    #[test]
     fn a_problem_outside_a_file_has_no_position() {
         let problem = Problem {
             file: "--set".into(),
@@ -468,15 +292,19 @@ mod tests {
     }
 
     #[test]
-    fn suggestions_are_near_or_complete() {
-        assert_eq!(suggest("stiky", &["sticky", "random"]), "did you mean \"sticky\"?");
-        assert_eq!(suggest("Round-Robin", &["sticky", "round_robin"]), "did you mean \"round_robin\"?");
-        assert_eq!(suggest("prio", &["name", "priority"]), "did you mean \"priority\"?");
-        assert_eq!(suggest("xyz", &["sticky", "random"]), "one of sticky, random");
-        assert_eq!(closest(&"x".repeat(1000), ["xx"]), None);
-        assert_eq!(distance(&['a', 'b'], &[]), 2);
-        assert_eq!(distance(&[], &['a']), 1);
-        assert_eq!(distance(&['n', 'm', 'a', 'e'], &['n', 'a', 'm', 'e']), 1);
-        assert_eq!(distance(&['k', 'i', 't', 't', 'e', 'n'], &['s', 'i', 't', 't', 'i', 'n', 'g']), 3);
+    fn only_the_first_problems_are_told_and_that_there_are_more() {
+        let source = Source::new("f", "a");
+        let told = |found: usize| {
+            let mut problems = Problems::default();
+            (0..found).for_each(|n| problems.push(source.problem(&(0..1), format!("k{n:03}"), "wrong", "")));
+            assert_eq!(problems.is_full(), found > 100);
+            problems.sorted("f")
+        };
+        assert_eq!(told(100).len(), 100);
+        assert_eq!(told(100).last().unwrap().key, "k099");
+        let many = told(5000);
+        assert_eq!(many.len(), 101);
+        let last = many.last().unwrap().to_string();
+        assert_eq!(last, "f  there are more problems than 100; check again when these are gone");
     }
 }

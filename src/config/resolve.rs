@@ -7,31 +7,29 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::problem::{Problem, Source, suggest};
+use super::problem::{Problems, Source};
 use super::raw::{RawFile, RawGroup, RawListener};
 use super::settings::{
     GroupRule, HttpSettings, LimitSettings, ListenerSettings, LogFormat, LogSettings, MAX_SHARDS, Overflow,
     RetainedSettings, SessionSettings, Settings, SharingSettings, Strategy, SysSettings, cores,
 };
 use super::units::{show_bytes, show_duration};
-use super::values::{ADDRESS, Values, switch};
+use super::values::{ADDRESS, PLENTY, Values, switch};
+use crate::spelling::suggest;
 use crate::telemetry;
+use crate::topic::{self, FilterError, parse_filter};
 
 /// A remaining length of 268,435,455 bytes [1.5.5] and the five bytes before it.
 const LARGEST_PACKET: u64 = 268_435_460;
+/// Each has a socket on each shard.
+const MAX_LISTENERS: usize = 64;
+/// Each may be looked at when a group gets its first member.
+const MAX_GROUP_RULES: usize = 1000;
 /// Session Expiry Interval 0xFFFFFFFF [3.1.2.11.2].
 const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
-/// For what memory bounds before we do.
-const PLENTY: u64 = 1 << 40;
 
-const STRATEGIES: [(&str, Strategy); 4] = [
-    ("sticky", Strategy::Sticky),
-    ("round_robin", Strategy::RoundRobin),
-    ("least_inflight", Strategy::LeastInflight),
-    ("random", Strategy::Random),
-];
 const OVERFLOWS: [(&str, Overflow); 3] = [
     ("drop_newest", Overflow::DropNewest),
     ("drop_oldest", Overflow::DropOldest),
@@ -41,7 +39,7 @@ const FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", Log
 
 /// What a file comes to, and what is wrong with it beside `unread`. `desk.routing` is left out: it is another
 /// file, for [`super::load`] to read.
-pub(super) fn resolve(source: Source<'_>, raw: &RawFile, unread: Vec<Problem>) -> (Settings, Vec<Problem>) {
+pub(super) fn resolve(source: &Source<'_>, raw: &RawFile, unread: Problems) -> (Settings, Problems) {
     let values = Values { source, problems: unread };
     let mut resolve = Resolve { raw, default: Settings::default(), values };
     let settings = resolve.settings();
@@ -98,6 +96,11 @@ impl Resolve<'_> {
             return self.default.listeners.clone();
         }
         named.sort_by_key(|(name, _)| name.span().start);
+        if let Some((first, _)) = named.get(MAX_LISTENERS) {
+            let wrong = format!("{} listeners", named.len());
+            self.values.problem(&first.span(), "listener", wrong, format!("at most {MAX_LISTENERS}"));
+            named.truncate(MAX_LISTENERS);
+        }
         named.into_iter().map(|(name, raw)| self.listener(name, raw)).collect()
     }
 
@@ -108,7 +111,7 @@ impl Resolve<'_> {
         let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
         if !(1..=32).contains(&name.get_ref().len()) || !name.get_ref().chars().all(known) {
             let wrong = format!("{:?} is no name for a listener", name.get_ref());
-            values.problem(&name.span(), "listener", &wrong, "1 to 32 letters, digits, - or _");
+            values.problem(&name.span(), "listener", wrong, "1 to 32 letters, digits, - or _");
         }
         if raw.bind.is_none() && !values.told(&key("bind")) {
             values.problem(&name.span(), &key("bind"), "missing", ADDRESS);
@@ -175,24 +178,21 @@ impl Resolve<'_> {
     }
 
     fn sharing(&mut self) -> SharingSettings {
-        let mut groups: Vec<GroupRule> = Vec::with_capacity(self.raw.sharing.group.len());
-        for raw in &self.raw.sharing.group {
+        let raw = &self.raw.sharing.group;
+        let most = self.values.at_most("sharing.group", raw, MAX_GROUP_RULES, "groups");
+        let mut groups: Vec<GroupRule> = Vec::with_capacity(most.len());
+        for raw in most {
             let Some(rule) = self.group(raw) else { continue };
             if groups.iter().any(|first| first.filter_or_name == rule.filter_or_name)
                 && let Some(word) = &raw.get_ref().matches
             {
                 let wrong = format!("\"{}\" is there twice", rule.filter_or_name);
-                self.values.problem(
-                    &word.span(),
-                    "sharing.group.match",
-                    &wrong,
-                    "only the first would count",
-                );
+                self.values.problem(&word.span(), "sharing.group.match", wrong, "only the first would count");
             }
             groups.push(rule);
         }
         SharingSettings {
-            default: read!(self.choice sharing.default in &STRATEGIES),
+            default: read!(self.choice sharing.default in &Strategy::NAMES),
             groups,
             backlog_messages: read!(self.count sharing.backlog_messages in 1..=100_000_000),
             backlog_bytes: read!(self.size sharing.backlog_bytes in 1024..=PLENTY),
@@ -202,9 +202,10 @@ impl Resolve<'_> {
     /// `None` only with a problem told.
     fn group(&mut self, raw: &Spanned<RawGroup>) -> Option<GroupRule> {
         let (table, raw, values) = (raw.span(), raw.get_ref(), &mut self.values);
-        let strategy = values.choice("sharing.group.strategy", &raw.strategy, Strategy::Sticky, &STRATEGIES);
+        let strategy =
+            values.choice("sharing.group.strategy", &raw.strategy, Strategy::Sticky, &Strategy::NAMES);
         if raw.strategy.is_none() && !values.told("sharing.group.strategy") {
-            let right = suggest("", &STRATEGIES.map(|(name, _)| name));
+            let right = suggest("", &Strategy::NAMES.map(|(name, _)| name));
             values.problem(&table, "sharing.group.strategy", "missing", right);
         }
         let key_level = raw.key_level.as_ref().map(|level| {
@@ -223,7 +224,7 @@ impl Resolve<'_> {
         };
         if let Err(right) = check_match(word.get_ref()) {
             let wrong = format!("{:?} is neither a group's name nor a topic filter", word.get_ref());
-            values.problem(&word.span(), "sharing.group.match", &wrong, right);
+            values.problem(&word.span(), "sharing.group.match", wrong, right);
             return None;
         }
         Some(GroupRule { filter_or_name: word.get_ref().clone(), strategy, key_level })
@@ -241,7 +242,7 @@ impl Resolve<'_> {
             && interval < SECOND
         {
             let wrong = format!("{} is not allowed", show_duration(interval));
-            self.values.problem(&written.span(), "sys.interval", &wrong, "0s, or 1s to 1h");
+            self.values.problem(&written.span(), "sys.interval", wrong, "0s, or 1s to 1h");
         }
         SysSettings { interval }
     }
@@ -252,7 +253,7 @@ impl Resolve<'_> {
             return LogSettings { format, ..self.default.log.clone() };
         };
         if let Err(error) = telemetry::filter(level.get_ref()) {
-            self.values.problem(&level.span(), "log.level", &error.to_string(), error.right());
+            self.values.problem(&level.span(), "log.level", error.to_string(), error.right());
         }
         LogSettings { format, level: level.get_ref().clone() }
     }
@@ -284,7 +285,7 @@ impl Resolve<'_> {
             if let (Some((first, _)), Some(written)) = (first, written) {
                 let wrong = format!("{bind} is taken by {first}.bind");
                 let right = "another address or port";
-                self.values.problem(&written.span(), &format!("{door}.bind"), &wrong, right);
+                self.values.problem(&written.span(), &format!("{door}.bind"), wrong, right);
             }
             taken.push((door, bind));
         }
@@ -304,28 +305,21 @@ impl Resolve<'_> {
             if let (true, Some(place)) = (room < packet, place) {
                 let wrong = format!("{} cannot hold one packet", show_bytes(room));
                 let right = format!("limits.max_packet ({}) or more", show_bytes(packet));
-                self.values.problem(&place.span(), key, &wrong, right);
+                self.values.problem(&place.span(), key, wrong, right);
             }
         }
     }
 }
 
-/// What would be right of a text that can be neither a `ShareName` nor a Topic Filter.
-fn check_match(text: &str) -> Result<(), &'static str> {
-    if text.is_empty() || text.len() > 65_535 {
-        return Err("1 to 65535 bytes");
+/// What would be right of a text that can be neither a `ShareName` nor a Topic Filter. Every `ShareName` is a filter
+/// too: of one level, without a wildcard.
+fn check_match(text: &str) -> Result<(), String> {
+    // `limits` are of what clients send; a group that they leave nobody to join does no harm.
+    let limits = topic::Limits { max_levels: usize::MAX, max_bytes: 65_535 };
+    match parse_filter(text, &limits) {
+        Ok(parsed) if parsed.share.is_none() => Ok(()),
+        Ok(_) | Err(FilterError::Share) => Err("what follows $share/NAME/, or NAME".to_owned()),
+        Err(FilterError::Empty | FilterError::Limit(_)) => Err("1 to 65535 bytes".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
-    if text.starts_with("$share/") {
-        return Err("what follows $share/NAME/, or NAME");
-    }
-    let mut levels = text.split('/').peekable();
-    while let Some(level) = levels.next() {
-        if level.contains(['#', '+']) && level.len() > 1 {
-            return Err("a wildcard stands alone in its level");
-        }
-        if level == "#" && levels.peek().is_some() {
-            return Err("# stands only at the end");
-        }
-    }
-    Ok(())
 }

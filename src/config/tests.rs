@@ -456,14 +456,22 @@ const WRONG: &[(&str, &[&str])] = &[
          [[sharing.group]]\nmatch = \"\"\nstrategy = \"sticky\"\n",
         &[
             "f.toml:1:1  sharing.group.match: missing; the name of a shared subscription's group, or its topic filter",
-            "f.toml:4:9  sharing.group.match: \"a/#/b\" is neither a group's name nor a topic filter; # stands only at the end",
+            "f.toml:4:9  sharing.group.match: \"a/#/b\" is neither a group's name nor a topic filter; # must be alone in the last level of a topic filter",
             "f.toml:6:13  sharing.group.key_level: 0 is not allowed; 1 to 1024",
             "f.toml:10:13  sharing.group.key_level: not used; only strategy = \"sticky\" has a key",
             "f.toml:12:9  sharing.group.match: \"g\" is there twice; only the first would count",
             "f.toml:13:12  sharing.group.strategy: \"rand\" is not known; did you mean \"random\"?",
             "f.toml:15:9  sharing.group.match: \"$share/g/t\" is neither a group's name nor a topic filter; what follows $share/NAME/, or NAME",
-            "f.toml:18:9  sharing.group.match: \"a+\" is neither a group's name nor a topic filter; a wildcard stands alone in its level",
+            "f.toml:18:9  sharing.group.match: \"a+\" is neither a group's name nor a topic filter; + must be alone in its level of a topic filter",
             "f.toml:21:9  sharing.group.match: \"\" is neither a group's name nor a topic filter; 1 to 65535 bytes",
+        ],
+    ),
+    (
+        "[[sharing.group]]\nmatch = \"$share\"\nstrategy = \"random\"\n\
+         [[sharing.group]]\nmatch = \"a\\u0000b\"\nstrategy = \"random\"\n",
+        &[
+            "f.toml:2:9  sharing.group.match: \"$share\" is neither a group's name nor a topic filter; what follows $share/NAME/, or NAME",
+            "f.toml:5:9  sharing.group.match: \"a\\0b\" is neither a group's name nor a topic filter; the topic filter contains U+0000",
         ],
     ),
     (
@@ -529,9 +537,53 @@ fn a_file_that_cannot_be_read_is_a_problem() {
     assert_eq!(told(&missing), [text]);
     let binary = folder.join("binary.toml");
     fs::write(&binary, [0xFF, 0xFE]).unwrap();
-    let text = format!("{}  cannot be read: stream did not contain valid UTF-8", binary.display());
+    let text = format!("{}  cannot be read: it is no UTF-8 text", binary.display());
     assert_eq!(told(&binary), [text]);
     fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_file_that_is_too_large_is_not_taken_apart() {
+    let folder = tempdir("large");
+    let told = |file: &Path, set: &[&str]| match load(Some(file), &arguments(set)) {
+        Ok(_) => panic!("taken"),
+        Err(problems) => problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    };
+    let (file, small) = (folder.join("large.toml"), folder.join("small.toml"));
+    // Just as long as it may be, and a byte more. Cut within a character it is too large all the same.
+    let text = format!("#{}", "ü".repeat(1 << 19));
+    fs::write(&file, text.get(..(1 << 20) - 1).unwrap()).unwrap();
+    assert!(load(Some(&file), &[]).is_ok());
+    fs::write(&file, &text).unwrap();
+    assert_eq!(told(&file, &[]), [format!("{}  is too large; at most 1MiB", file.display())]);
+    fs::write(&small, "[desk]\nrouting = \"large.toml\"\n").unwrap();
+    let here = small.display();
+    assert_eq!(
+        told(&small, &[]),
+        [format!("{here}:2:11  desk.routing: {} is too large; at most 1MiB", file.display())]
+    );
+    assert_eq!(
+        told(&small, &["desk.routing=/dev/zero"]),
+        ["--set  desk.routing: /dev/zero is too large; at most 1MiB"]
+    );
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn listeners_and_groups_are_bounded_and_so_is_what_is_told() {
+    let several = |n: usize, one: &dyn Fn(usize) -> String| (0..n).map(one).collect::<String>();
+    let listeners = |n| several(n, &|n| format!("[listener.l{n}]\nbind = \"127.0.0.1:{}\"\n", 2000 + n));
+    assert_eq!(settings(&listeners(64), &[]).listeners.len(), 64);
+    assert_eq!(problems(&listeners(65), &[]), ["f.toml:129:11  listener: 65 listeners; at most 64"]);
+    let groups = |n| several(n, &|n| format!("[[sharing.group]]\nmatch = \"{n}\"\nstrategy = \"random\"\n"));
+    assert_eq!(settings(&groups(1000), &[]).sharing.groups.len(), 1000);
+    assert_eq!(problems(&groups(1001), &[]), ["f.toml:3001:1  sharing.group: 1001 groups; at most 1000"]);
+    let told = problems(&groups(5000).replace("random", "rundom"), &[]);
+    assert_eq!(told.len(), 101);
+    assert_eq!(
+        told.last().unwrap(),
+        "f.toml  there are more problems than 100; check again when these are gone"
+    );
 }
 
 fn tempdir(name: &str) -> PathBuf {

@@ -7,22 +7,48 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::problem::{Problem, Source, suggest};
+use super::problem::{Problems, Source};
 use super::raw::{Count, Measured, Switch, Word};
 use super::units::{Quantity, show_bytes, show_duration};
+use crate::spelling::suggest;
+
+/// For what memory bounds before we do.
+pub(super) const PLENTY: u64 = 1 << 40;
 
 /// What an address looks like.
 pub(super) const ADDRESS: &str = "an IP address and a port, such as \"127.0.0.1:1883\" or \"[::1]:1883\"";
 
 /// Reads values and collects what is wrong with them.
 pub(super) struct Values<'a> {
-    pub(super) source: Source<'a>,
-    pub(super) problems: Vec<Problem>,
+    pub(super) source: &'a Source<'a>,
+    pub(super) problems: Problems,
 }
 
 impl Values<'_> {
-    pub(super) fn problem(&mut self, span: &Range<usize>, key: &str, wrong: &str, right: impl Into<String>) {
-        self.problems.push(self.source.problem(span, key, wrong, right));
+    pub(super) fn problem(
+        &mut self,
+        span: &Range<usize>,
+        key: &str,
+        wrong: impl Into<String>,
+        right: impl Into<String>,
+    ) {
+        if !self.problems.is_full() {
+            self.problems.push(self.source.problem(span, key, wrong, right));
+        }
+    }
+
+    /// As many of `raw` as may be, with a problem at the first one too many.
+    pub(super) fn at_most<'r, T>(
+        &mut self,
+        key: &str,
+        raw: &'r [Spanned<T>],
+        most: usize,
+        what: &str,
+    ) -> &'r [Spanned<T>] {
+        if let Some(first) = raw.get(most) {
+            self.problem(&first.span(), key, format!("{} {what}", raw.len()), format!("at most {most}"));
+        }
+        raw.get(..most).unwrap_or(raw)
     }
 
     /// Whether a problem with `key` was told already; then it is not missing as well.
@@ -39,7 +65,7 @@ impl Values<'_> {
             Ok(count) if allowed.contains(&count) => count,
             _ => {
                 let wrong = format!("{} is not allowed", written.get_ref());
-                self.problem(&written.span(), key, &wrong, between(allowed.start(), allowed.end()));
+                self.problem(&written.span(), key, wrong, between(allowed.start(), allowed.end()));
                 default
             }
         }
@@ -63,7 +89,7 @@ impl Values<'_> {
             Ok(size) if allowed.contains(&bytes) => size,
             _ => {
                 let wrong = format!("{} is not allowed", show_bytes(bytes));
-                self.problem(&written.span(), key, &wrong, limits);
+                self.problem(&written.span(), key, wrong, limits);
                 default
             }
         }
@@ -87,7 +113,7 @@ impl Values<'_> {
             return duration;
         }
         let wrong = format!("{} is not allowed", show_duration(duration));
-        self.problem(&written.span(), key, &wrong, limits);
+        self.problem(&written.span(), key, wrong, limits);
         default
     }
 
@@ -104,7 +130,7 @@ impl Values<'_> {
             && duration.subsec_nanos() != 0
         {
             let wrong = format!("{} is not allowed", show_duration(duration));
-            self.problem(&written.span(), key, &wrong, "whole seconds");
+            self.problem(&written.span(), key, wrong, "whole seconds");
         }
         duration
     }
@@ -115,14 +141,14 @@ impl Values<'_> {
         } else {
             format!("{:?} {what}", written.get_ref().0)
         };
-        self.problem(&written.span(), key, &wrong, right);
+        self.problem(&written.span(), key, wrong, right);
     }
 
     pub(super) fn address(&mut self, key: &str, raw: &Word, default: SocketAddr) -> SocketAddr {
         let Some(written) = raw else { return default };
         written.get_ref().parse().unwrap_or_else(|_| {
             let wrong = format!("{:?} is not allowed", written.get_ref());
-            self.problem(&written.span(), key, &wrong, ADDRESS);
+            self.problem(&written.span(), key, wrong, ADDRESS);
             default
         })
     }
@@ -134,7 +160,7 @@ impl Values<'_> {
         }
         let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         let wrong = format!("{:?} is not known", written.get_ref());
-        self.problem(&written.span(), key, &wrong, suggest(written.get_ref(), &names));
+        self.problem(&written.span(), key, wrong, suggest(written.get_ref(), &names));
         default
     }
 }

@@ -7,7 +7,7 @@ use regex::{Regex, RegexBuilder};
 
 use super::condition::{MATCHES, MAX_BRACKETS};
 use super::facts::VARIABLES;
-use crate::config::problem::{closest, suggest};
+use crate::spelling::{closest, suggest};
 
 /// The largest compiled pattern of `matches` in bytes.
 const MAX_PATTERN: usize = 256 * 1024;
@@ -48,7 +48,7 @@ pub(super) const TYPES: [&str; 10] =
 
 /// What is wrong with a condition, `at` a byte of its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Flaw {
+pub(crate) struct Flaw {
     pub at: usize,
     pub wrong: String,
     pub right: String,

@@ -51,7 +51,7 @@ pub(super) const MATCHES: &str = "@matches";
 
 /// A compiled condition.
 #[derive(Debug)]
-pub(super) struct Condition {
+pub(crate) struct Condition {
     expression: IdedExpr,
     patterns: Vec<Pattern>,
     uses_context: bool,
@@ -86,7 +86,7 @@ impl fmt::Display for ConditionError {
 }
 
 /// The environment that all conditions of a file share.
-pub(super) fn environment() -> Arc<Env> {
+pub(crate) fn environment() -> Arc<Env> {
     let mut env = Env::stdlib();
     let declared = env.add_member_overload(
         MATCHES,
@@ -101,7 +101,7 @@ pub(super) fn environment() -> Arc<Env> {
 
 impl Condition {
     /// Compiles and checks a condition. All that is wrong is told at once, unless it cannot be parsed.
-    pub(super) fn compile(env: &Env, text: &str) -> Result<Self, Vec<Flaw>> {
+    pub(crate) fn compile(env: &Env, text: &str) -> Result<Self, Vec<Flaw>> {
         let flaw =
             |at, wrong: &str, right: &str| Flaw { at, wrong: wrong.to_owned(), right: right.to_owned() };
         if text.trim().is_empty() {

@@ -1,7 +1,7 @@
 //! The desk: which agent group a customer's message goes to, and what agents get of it.
 //!
-//! Owns the desk's topics below `cs/1/`, the routing rules of `conf/routing.toml` and their conditions, the
-//! envelope of a message, and the answer to `control/explain`. Groups work in `shared` mode: a message goes to
+//! Owns the desk's topics below `cs/1/`, the routing rules and their conditions, the envelope of a message, and
+//! the answer to `control/explain`; `config` reads the rules from `conf/routing.toml`. Groups work in `shared` mode: a message goes to
 //! the group's queue topic and a shared subscription takes it from there.
 //!
 //! Pure: bytes, documents and the time come in as arguments, values go out. It opens no file or socket, reads
@@ -13,13 +13,13 @@ mod condition;
 mod envelope;
 mod explain;
 mod facts;
-mod file;
 mod json;
 mod payload;
 mod routing;
 mod topics;
 
 pub use condition::ConditionError;
+pub(crate) use condition::{Condition, environment};
 pub use envelope::{CONTENT_TYPE, EnvelopeTooLarge, Outbound, envelope};
 pub use explain::{Question, QuestionError};
 pub use json::{Context, ContextError};

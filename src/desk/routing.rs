@@ -15,12 +15,12 @@ use super::topics::PREFIX;
 
 /// The routing rules of all tenants, as read from `conf/routing.toml`. Immutable; share it as an `Arc`.
 pub struct Routing {
-    pub(super) tenants: AHashMap<Arc<str>, Tenant>,
+    tenants: AHashMap<Arc<str>, Tenant>,
 }
 
 /// The groups and rules of one tenant.
 pub struct Tenant {
-    pub(super) name: Arc<str>,
+    name: Arc<str>,
     pub(super) zone: TimeZone,
     /// Sorted by name.
     pub(super) groups: Vec<Arc<Group>>,
@@ -40,7 +40,7 @@ pub struct Group {
     /// The topic level whose text a sticky strategy keys on, counted from 1 over the whole topic name: in
     /// `cs/1/main/queue/sales/messages/42` level 1 is `cs` and level 7, the default, is the customer.
     pub key_level: u8,
-    /// The most messages that wait while the group has no member.
+    /// The most messages that wait while no member of the group can take them.
     pub backlog_messages: u32,
     /// The most bytes of such messages.
     pub backlog_bytes: u64,
@@ -73,9 +73,9 @@ pub struct Rule {
     pub priority: u16,
     /// The wanted skills.
     pub skills: Vec<String>,
-    /// The group that takes the message when the first cannot: it has no member and its backlog is full.
+    /// The group that takes the message when the first's backlog is full.
     pub fallback: Option<Arc<Group>>,
-    pub(super) condition: Option<Condition>,
+    pub(crate) condition: Option<Condition>,
 }
 
 /// A customer's message as the rules see it. Reading it borrows; nothing is parsed before a rule asks.
@@ -123,6 +123,11 @@ impl Rule {
 }
 
 impl Routing {
+    /// Of two tenants with one name the last stays.
+    pub(crate) fn new(tenants: impl IntoIterator<Item = Tenant>) -> Self {
+        Self { tenants: tenants.into_iter().map(|tenant| (Arc::clone(&tenant.name), tenant)).collect() }
+    }
+
     /// A tenant by name.
     pub fn tenant(&self, name: &str) -> Option<&Tenant> {
         self.tenants.get(name)
@@ -151,6 +156,20 @@ impl Routing {
 }
 
 impl Tenant {
+    /// `env` is what the conditions of `rules` were compiled with, `rules` in the order to try them in, `default`
+    /// the one without a condition.
+    pub(crate) fn new(
+        name: Arc<str>,
+        zone: TimeZone,
+        env: Arc<Env>,
+        mut groups: Vec<Arc<Group>>,
+        rules: Vec<Rule>,
+        default: Rule,
+    ) -> Self {
+        groups.sort_by(|a, b| a.name.cmp(&b.name));
+        Self { name, zone, groups, rules, default, env }
+    }
+
     /// The name.
     pub fn name(&self) -> &str {
         &self.name

@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use dashmap::DashMap;
 use parking_lot::RwLock;
 
+use crate::config::settings::MAX_SHARDS;
 use crate::topic::WildcardTrie;
 
 /// One bit a shard.
 pub type Mask = u64;
 
-/// Most shards that a [`Mask`] can name.
-pub const MAX_SHARDS: usize = Mask::BITS as usize;
+const _: () = assert!(MAX_SHARDS <= Mask::BITS as usize, "a mask cannot name every shard");
 
 /// Locks of the exact map. Few would stop a shard for the length of a rehash at millions of topics.
 const MAP_SHARDS: usize = 256;
