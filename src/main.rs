@@ -19,6 +19,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// `EX_CONFIG` of sysexits.h; systemd/switchboard.service does not restart after it.
 const EXIT_CONFIG: u8 = 78;
+/// `EX_SOFTWARE`: a part of the broker has failed.
+const EXIT_SOFTWARE: u8 = 70;
 /// What systemd adds to the drain's deadline before it would kill the process.
 const DRAIN_MARGIN: Duration = Duration::from_secs(10);
 
@@ -93,6 +95,9 @@ fn check_config(arguments: CheckArguments) -> ExitCode {
     match (Configuration { config, ..arguments.like_serve }).read() {
         Ok((file, loaded)) => {
             say(&mut io::stdout(), [summary(file.as_deref(), &loaded)]);
+            let open = exposures(&loaded.settings, &[], None);
+            let doubtful = open.iter().filter(|exposure| exposure.doubtful);
+            say(&mut io::stdout(), doubtful.map(|exposure| format!("beware: {exposure}")));
             ExitCode::SUCCESS
         }
         Err(problems) => refuse(&mut io::stdout(), &problems),
@@ -114,6 +119,11 @@ fn run(configuration: Configuration) -> ExitCode {
     } else {
         info!("no {DEFAULT_FILE} here: the built-in defaults hold");
     }
+    if let Some(file) = &loaded.settings.routing_file {
+        info!(file = %file.display(), "desk");
+    } else {
+        info!("no desk: customers' messages are refused");
+    }
     serve(loaded)
 }
 
@@ -132,7 +142,7 @@ fn serve(loaded: Loaded) -> ExitCode {
         }
     };
     let settings = loaded.settings.clone();
-    let server = match Server::start(loaded.settings, loaded.routing) {
+    let mut server = match Server::start(loaded.settings, loaded.routing) {
         Ok(server) => server,
         Err(error) => {
             error!("{error}");
@@ -143,13 +153,23 @@ fn serve(loaded: Loaded) -> ExitCode {
     announce(&open);
     notify(&[NotifyState::Ready, NotifyState::Status(&listing(&open))]);
 
+    let mut failures = server.failures();
     runtime.block_on(async {
-        let first = signals.next().await;
-        info!(
-            signal = first.name(),
-            deadline_s = settings.drain.as_secs(),
-            "draining; once more ends at once"
-        );
+        let failed = async {
+            match &mut failures {
+                Some(failures) => failures.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        let (signal, code) = tokio::select! {
+            biased;
+            signal = signals.next() => (signal.name(), ExitCode::SUCCESS),
+            shard = failed => {
+                error!(?shard, "a shard has failed: its clients are stranded, and only a restart helps");
+                ("none", ExitCode::from(EXIT_SOFTWARE))
+            }
+        };
+        info!(signal, deadline_s = settings.drain.as_secs(), "draining; once more ends at once");
         let longest = settings.drain + DRAIN_MARGIN;
         let longest_us = u32::try_from(longest.as_micros()).unwrap_or(u32::MAX);
         notify(&[
@@ -171,8 +191,8 @@ fn serve(loaded: Loaded) -> ExitCode {
                 Err(_) => error!("the drain failed"),
             },
         }
-    });
-    ExitCode::SUCCESS
+        code
+    })
 }
 
 /// The signals that end the program, and the one that others take for "read your files again".

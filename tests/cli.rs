@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::fs;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -282,4 +283,44 @@ fn an_address_in_use_ends_the_start_with_1() {
     let output = switchboard(&folder.0, &["--set", &bind, "--set", "http.bind=127.0.0.1:0"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(stderr(&output).contains(&taken.local_addr().unwrap().to_string()), "{output:?}");
+}
+
+/// A broker that is full still says that it is well: who asks would otherwise restart it.
+#[test]
+fn http_answers_when_no_file_is_left_for_clients() {
+    let folder = Folder::new("files");
+    let program = env!("CARGO_BIN_EXE_switchboard");
+    let set = "serve --set shards=1 --set listener.tcp.bind=127.0.0.1:0 --set http.bind=127.0.0.1:0";
+    let mut broker = Command::new("sh")
+        .args(["-c", &format!("ulimit -n 300; exec {program} {set}")])
+        .current_dir(&folder.0)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(broker.stderr.take().unwrap());
+    let mut address = |door: &str| -> String {
+        loop {
+            let mut line = String::new();
+            assert!(log.read_line(&mut line).unwrap() > 0, "the broker ended");
+            if let Some((_, rest)) = line.split_once(door) {
+                return rest.split_once(": ").unwrap().0.to_owned();
+            }
+        }
+    };
+    let (mqtt, http) = (address("listener tcp on "), address("http on "));
+    let clients: Vec<TcpStream> = (0..400).map_while(|_| TcpStream::connect(&mqtt).ok()).collect();
+    assert_eq!(clients.len(), 400);
+    // The last of them is told by being closed.
+    let mut last = clients.last().unwrap();
+    last.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    assert_eq!(last.read(&mut [0]).unwrap(), 0);
+    let mut health = TcpStream::connect(&http).unwrap();
+    health.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    health.write_all(b"GET /healthz HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    health.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    broker.kill().unwrap();
+    broker.wait().unwrap();
 }

@@ -38,10 +38,6 @@ const EVENTS: usize = 1024;
 /// Connections accepted in a turn from one listener.
 const ACCEPTS: usize = 128;
 
-/// How long a shard that has just had something to do waits in its own poll before it goes to sleep in tokio's, which
-/// takes a system call more at each waking. What is tokio's waits that long at most.
-const LINGER: Duration = Duration::from_millis(2);
-
 /// Rounds of writing in a turn: a drained buffer may be filled again by what waits behind it.
 const ROUNDS: usize = 4;
 
@@ -139,13 +135,9 @@ impl Driver {
             .map_err(io::Error::from)?;
         let mut tick = tokio::time::interval(Duration::from_millis(TICK));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut lively = false;
         loop {
             if self.busy() {
-                lively = self.turn(Duration::ZERO)? > 0;
-                tokio::task::yield_now().await;
-            } else if lively {
-                lively = self.turn(LINGER)? > 0;
+                self.turn()?;
                 tokio::task::yield_now().await;
             } else {
                 tokio::select! {
@@ -153,11 +145,9 @@ impl Driver {
                     ready = watched.readable() => {
                         // Fewer events than there is room for: the poll is drained, and whatever comes from now on
                         // makes its descriptor ready anew.
-                        let taken = self.turn(Duration::ZERO)?;
-                        if taken < EVENTS {
+                        if self.turn()? < EVENTS {
                             ready?.clear_ready();
                         }
-                        lively = taken > 0;
                     }
                     _ = tick.tick() => {}
                     Some(command) = commands.recv() => self.obey(command)?,
@@ -229,15 +219,15 @@ impl Driver {
         }
     }
 
-    /// One turn, after at most `wait` without an event; says how many events it took.
-    fn turn(&mut self, wait: Duration) -> io::Result<usize> {
+    /// One turn; says how many events it took.
+    fn turn(&mut self) -> io::Result<usize> {
+        let now = self.clock.now();
+        self.core.set_now(now);
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
-        match self.poll.poll(&mut events, Some(wait)) {
+        match self.poll.poll(&mut events, Some(Duration::ZERO)) {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
-        let now = self.clock.now();
-        self.core.set_now(now);
         let again = std::mem::take(&mut self.again);
         let mut taken = 0;
         for event in &events {

@@ -1,4 +1,4 @@
-//! Sockets: listeners, the bytes of connections, and the loop that gives them to a shard's [`Core`].
+//! Sockets: listeners, the bytes of connections, and the loop that gives them to a shard's core.
 //!
 //! Knows no rule of MQTT. A shard's sockets hang on its own `mio::Poll` with the core's keys as tokens; tokio watches
 //! that poll's descriptor and runs what is not a client's bytes.

@@ -124,7 +124,7 @@ pub struct Assigned {
 pub enum Chosen {
     /// It goes to this member.
     Member(Assigned),
-    /// It has to wait in the backlog: give it to [`Group::wait`].
+    /// It has to wait in the backlog: give it to [`Groups::wait`].
     Wait,
 }
 
