@@ -453,6 +453,19 @@ fn each_connection_has_its_own_receive_maximum() {
 }
 
 #[test]
+fn identifier_of_a_refused_message_is_a_new_messages() {
+    let topic = unique("refused");
+    let mut receiver = v5(&unique("refused")).open();
+    receiver.subscribe(&topic, 2);
+    let mut sender = v5(&unique("refused")).open();
+    sender.publish(message("$mine", "refused").qos(2).id(7));
+    assert_eq!(sender.expect_pubrec(7).reason, 0x90);
+    sender.publish(message(&topic, "taken").qos(2).id(7));
+    assert_eq!(sender.expect_pubrec(7).reason, 0x00);
+    assert_eq!(receiver.expect_publish().payload, b"taken");
+}
+
+#[test]
 fn client_that_exceeds_the_servers_receive_maximum_is_ended() {
     let topic = unique("exceed");
     let mut client = v5(&unique("exceed")).open();

@@ -783,3 +783,17 @@ fn a_drain_sends_what_waits_and_tells_everybody() {
     draining.join().unwrap();
     assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
 }
+
+#[test]
+fn a_listener_for_known_clients_lets_nobody_else_in() {
+    let _turn = alone();
+    let own = own(None, |s| {
+        for listener in &mut s.listeners {
+            listener.allow_anonymous = false;
+        }
+    });
+    own.v5("stranger").refused(0x87);
+    own.v311("stranger").refused(5);
+    own.metric_until("switchboard_connects_refused_total", r#"reason="not_authorized""#, |n| n == 2);
+    own.close();
+}

@@ -10,8 +10,9 @@
 //!   [`MAX_BRACKETS`] instead of its 96. A long chain `a + a + …` is a tree as deep as it is long, and the
 //!   interpreter takes 36 KiB for each level (1.5 KiB when optimized): [`MAX_DEPTH`] bounds that.
 //! - There is no budget for evaluation. Comprehensions (`all`, `exists`, `map`, …) are the only loops, so they
-//!   may not nest; with the bounds on documents (`desk::json`) one walks 1024 values at most, about 1 µs each.
-//!   The worst that was found is copying a document in each round, `body.map(x, body)`: 0.2 s for each copy.
+//!   may not nest; with the bounds on documents (`desk::json`) one walks 1024 values at most, about 1 µs each if
+//!   the step is cheap. A step that reads a whole text or document in each round is not: the worst that was found,
+//!   `body.map(x, body)`, takes 0.2 s. No rule needs that, and none is kept from it yet.
 //! - `matches` compiles its pattern at each evaluation, up to 10 MiB of program. Patterns must be literal
 //!   here and are compiled once (`desk::check`), with a wrong one refused in its place. The
 //!   `regex` crate takes time linear in the text, whatever the pattern.
