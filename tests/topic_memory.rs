@@ -109,6 +109,9 @@ fn a_second_subscriber_and_the_hundred_thousandth() {
     println!("a second subscriber: {} bytes", pairs / PAIRS as isize);
     assert!(pairs <= PAIRS as isize * 52, "{pairs} bytes");
 
+    // The topic is there before, and its table has room for one more, which hashbrown's `entry` makes even for
+    // an entry that it finds: whether a table grows is luck, and not what a subscriber costs.
+    (0..2).for_each(|_| drop(index.subscribe("news", sub(100_000))));
     let ((), crowd) = cost(|| (0..100_000).for_each(|key| drop(index.subscribe("news", sub(key)))));
     println!("a subscriber in a crowd of 100,000: {:.1} bytes", crowd as f64 / 100_000.0);
     assert!(crowd <= 100_000 * 24, "{crowd} bytes");
