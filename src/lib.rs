@@ -12,6 +12,7 @@ mod server;
 pub mod session;
 pub mod shard;
 mod spelling;
+pub mod store;
 pub mod sys;
 pub mod telemetry;
 pub mod topic;

@@ -54,6 +54,7 @@ const WALLS: &[Wall] = &[
         may_name: &["config::settings", "spelling"],
         why: "a log must be there before anything else is",
     },
+    Wall { module: "store", may_name: &[], why: "it keeps bytes safe and knows nothing of what they mean" },
     Wall {
         module: "shard",
         may_name: &[
@@ -64,6 +65,7 @@ const WALLS: &[Wall] = &[
             "metrics",
             "protocol",
             "session",
+            "store",
             "topic",
         ],
         why: "bytes, mail and the time come in, bytes and mail go out: the simulator runs it without sockets",
@@ -90,7 +92,7 @@ const WALLS: &[Wall] = &[
     },
     Wall {
         module: "server",
-        may_name: &["clock", "config::settings", "desk", "http", "metrics", "net", "shard", "sys"],
+        may_name: &["clock", "config::settings", "desk", "http", "metrics", "net", "shard", "store", "sys"],
         why: "it starts the parts with settings that are ready and does none of their work",
     },
 ];
