@@ -173,6 +173,8 @@ pub struct Via {
     pub member: u32,
     /// Which stay of the member this delivery was for.
     pub stay: u32,
+    /// The message's number in the group.
+    pub number: u64,
 }
 
 /// A message owed to one session at QoS > 0.
@@ -188,6 +190,8 @@ pub struct Delivery {
     pub qos: QoS,
     /// RETAIN as this receiver shall see it.
     pub retain: bool,
+    /// What the store knows the message by if several wait for it; 0 if not.
+    pub body: u64,
 }
 
 #[cfg(test)]

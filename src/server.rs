@@ -113,7 +113,7 @@ impl Server {
         let pulse = Arc::new(Pulse::new(shards, clock.mono()));
         let loops: SharedLoops =
             Arc::new(Loops { reach, open, pulse: pulse.clone(), most: most_connections(&settings) });
-        let exchange = Arc::new(Exchange::new(settings.clone(), routing, fastrand::u64(..)));
+        let exchange = Arc::new(Exchange::new(settings.clone(), routing, None, fastrand::u64(..)));
 
         let addresses = bound.iter().map(|b| (b.name.clone(), b.address)).collect();
         let (mut threads, mut commands) = (Vec::new(), Vec::new());

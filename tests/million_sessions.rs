@@ -77,7 +77,7 @@ struct Shards {
 impl Shards {
     fn new() -> Self {
         let settings = Arc::new(Settings { shards: SHARDS, ..Settings::default() });
-        let exchange = Arc::new(Exchange::new(settings, None, 1));
+        let exchange = Arc::new(Exchange::new(settings, None, None, 1));
         let now = Now { mono: 1_000, unix: 1_000 };
         let cores = (0..SHARDS).map(|id| Core::new(id as u16, exchange.clone(), now, id as u64)).collect();
         Self { cores, exchange, connections: Vec::new() }

@@ -25,7 +25,7 @@ struct Shards {
 impl Shards {
     fn new(shards: usize) -> Self {
         let settings = Arc::new(Settings { shards, ..Settings::default() });
-        let exchange = Arc::new(Exchange::new(settings, None, 7));
+        let exchange = Arc::new(Exchange::new(settings, None, None, 7));
         let now = Now { mono: 1_000, unix: 1_000 };
         let cores = (0..shards).map(|id| Core::new(id as u16, exchange.clone(), now, 7)).collect();
         Self { cores, exchange }

@@ -39,6 +39,8 @@ pub struct Connection {
     pub receive_maximum: u16,
     /// QoS 2 packets from the client that are not released, counted against our own Receive Maximum.
     pub inbound: u16,
+    /// Answers to the client that wait until what they promise is durable.
+    pub held: u16,
     /// Which listener let it in.
     pub listener: u16,
     /// Protocol version, once known.
@@ -99,6 +101,7 @@ impl Connection {
             keep_alive: 0,
             receive_maximum: u16::MAX,
             inbound: 0,
+            held: 0,
             listener,
             version: Version::V311,
             phase: Phase::Connecting,

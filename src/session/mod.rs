@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 pub use connection::{Aliases, Connection, NO_SESSION, Phase, Rare};
-pub use outbox::{Acknowledged, Outbox, Stage};
+pub use outbox::{Acknowledged, Number, Numbered, Outbox, Stage};
 
 use hashbrown::HashMap;
 
@@ -50,8 +50,10 @@ pub struct Session {
     pub generation: u32,
     /// The timer that counts for this session; older ones are ignored when they fire.
     pub timer: u32,
-    /// Outgoing packet id to go on from while there is no outbox.
-    pub next_packet_id: u16,
+    /// Number of the next delivery while there is no outbox.
+    pub next_number: outbox::Number,
+    /// What the store knows the session by; 0 if it does not keep it.
+    pub stored: u64,
 }
 
 impl Session {
@@ -70,7 +72,21 @@ impl Session {
             expiry: 0,
             generation,
             timer: 0,
-            next_packet_id: 1,
+            next_number: 1,
+            stored: 0,
+        }
+    }
+
+    /// From now on the session ends after its Session Expiry Interval, and its will is due after its delay.
+    pub fn lose_connection(&mut self, now: Millis) {
+        self.connection = OFFLINE;
+        self.ends_at = match self.expiry {
+            0 => now,
+            EXPIRES_NEVER => NEVER,
+            seconds => now + Millis::from(seconds) * 1000,
+        };
+        if let Some(will) = &mut self.will {
+            will.due = now + Millis::from(will.delay) * 1000;
         }
     }
 
@@ -225,6 +241,11 @@ impl Received {
     /// PUBREL: the id may be used again [MQTT-4.3.3-12]. `false` if it is unknown.
     pub fn remove(&mut self, id: PacketId) -> bool {
         self.0.binary_search(&id.get()).map(|at| self.0.remove(at)).is_ok()
+    }
+
+    /// The ids that are held.
+    pub fn iter(&self) -> impl Iterator<Item = u16> {
+        self.0.iter().copied()
     }
 
     /// How many are held.

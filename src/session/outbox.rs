@@ -2,6 +2,9 @@
 //!
 //! Owns the outgoing packet ids and their order. Writes nothing: the caller encodes what [`Outbox::admit`] and the
 //! replay hand out.
+//!
+//! Deliveries are numbered as they come, and a delivery's packet id follows from its number alone: a session that is
+//! restored after a crash sends again with the ids that it used before, though nobody wrote down which it used.
 
 use std::collections::VecDeque;
 
@@ -25,53 +28,70 @@ pub enum Stage {
     Done,
 }
 
+/// Number of a delivery in its session, from 1.
+pub type Number = u64;
+
+#[derive(Debug)]
+struct Sent {
+    number: Number,
+    stage: Stage,
+}
+
+/// A delivery that waits.
+#[derive(Debug)]
+pub struct Numbered {
+    /// Its number.
+    pub number: Number,
+    /// The delivery.
+    pub delivery: Delivery,
+    /// It may have been sent before the restart that has brought it back.
+    pub again: bool,
+}
+
 /// Packets in flight and deliveries that wait, in order.
 ///
-/// Packet ids are handed out in sequence, so the entry of an id is found by its distance from the front and not by
-/// searching; an id that is acknowledged out of turn leaves a gap until the front reaches it.
+/// Numbers mostly follow each other, so the entry of a packet id is mostly found by its distance from the front; one
+/// that is acknowledged out of turn stays as done until the front reaches it.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    in_flight: VecDeque<Stage>,
-    waiting: VecDeque<Delivery>,
+    in_flight: VecDeque<Sent>,
+    waiting: VecDeque<Numbered>,
     waiting_bytes: usize,
     /// No delivery that waits expires before.
     soonest: Millis,
-    /// Packet id of the front of `in_flight`, 0 while none was ever used.
-    front: u16,
     /// Entries sent on this connection that count against the peer's Receive Maximum.
     live: u16,
     /// Entries of `in_flight` from here on were sent on an earlier connection and have to be sent again on this one.
     resend: usize,
-    /// Id that the next admitted delivery gets when `in_flight` is empty.
-    next: u16,
+    /// The number that the next delivery gets.
+    next: Number,
+    /// At QoS 2 only deliveries up to this one may be sent: it must be certain that their number is not used again.
+    certain: Number,
 }
 
 /// What an acknowledgement did.
 #[derive(Debug)]
 pub enum Acknowledged {
     /// The delivery is complete.
-    Complete(Delivery),
+    Complete(Numbered),
     /// PUBREC taken: PUBREL has to be sent now.
-    Release(Option<Delivery>),
+    Release(Option<Numbered>),
     /// PUBCOMP taken.
-    Finished,
+    Finished(Number),
     /// No such packet id is in flight, or not at this stage.
     Unknown,
 }
 
-/// Distance between two packet ids, which run 1..=65535 and skip 0.
-fn distance(from: u16, to: u16) -> usize {
-    usize::from(if to >= from { to - from } else { u16::MAX - from + to })
+/// Packet ids, which run 1..=65535 and skip 0.
+const IDS: Number = u16::MAX as Number;
+
+/// The packet id of a delivery.
+fn id_of(number: Number) -> u16 {
+    (number.wrapping_sub(1) % IDS) as u16 + 1
 }
 
-/// The packet id `steps` after `id`.
-fn advance(id: u16, steps: usize) -> u16 {
-    let zero_based = (usize::from(id) - 1 + steps) % usize::from(u16::MAX);
-    zero_based as u16 + 1
-}
-
-/// In-flight entries, gaps included: past this the ids would run into themselves.
-const MAX_SPAN: usize = u16::MAX as usize - 1;
+/// Numbers in flight, gaps included: past this the ids would run into themselves.
+const MAX_SPAN: Number = IDS - 1;
 
 impl Outbox {
     /// Nothing in flight and nothing waiting.
@@ -97,71 +117,96 @@ impl Outbox {
     /// Whether one more delivery may go out at once: no older one waits, and there is room.
     #[inline]
     pub fn open(&self, receive_maximum: u16) -> bool {
-        self.waiting.is_empty() && self.room(receive_maximum)
+        self.waiting.is_empty() && self.room(receive_maximum, self.next)
     }
 
     #[inline]
-    fn room(&self, receive_maximum: u16) -> bool {
-        self.resend == self.in_flight.len() && self.live < receive_maximum && self.resend < MAX_SPAN
+    fn room(&self, receive_maximum: u16, number: Number) -> bool {
+        let first = self.in_flight.front().map_or(number, |sent| sent.number);
+        self.resend == self.in_flight.len() && self.live < receive_maximum && number - first < MAX_SPAN
+    }
+
+    /// The number of a new delivery.
+    #[inline]
+    pub fn number(&mut self) -> Number {
+        let number = self.next;
+        self.next += 1;
+        number
     }
 
     /// Puts a delivery in flight and returns its packet id. The caller has checked [`Self::open`], or took the delivery
     /// from [`Self::next_waiting`].
     #[inline]
-    pub fn admit(&mut self, delivery: Delivery) -> PacketId {
-        if self.in_flight.is_empty() {
-            self.front = self.next.max(1);
-        }
-        let id = advance(self.front, self.in_flight.len());
-        self.next = advance(id, 1);
-        self.in_flight.push_back(Stage::Published(delivery));
+    pub fn admit(&mut self, number: Number, delivery: Delivery) -> PacketId {
+        self.in_flight.push_back(Sent { number, stage: Stage::Published(delivery) });
         self.resend += 1;
         self.live += 1;
-        PacketId::new(id).unwrap_or(FIRST)
+        PacketId::new(id_of(number)).unwrap_or(FIRST)
     }
 
     /// Puts a delivery behind those that wait.
-    pub fn push(&mut self, delivery: Delivery) {
+    pub fn push(&mut self, number: Number, delivery: Delivery) {
         self.waiting_bytes += delivery.message.weight();
         if self.waiting.is_empty() {
             self.soonest = NEVER;
         }
         self.soonest = self.soonest.min(delivery.message.expires_at());
-        self.waiting.push_back(delivery);
+        self.waiting.push_back(Numbered { number, delivery, again: false });
     }
 
-    /// Takes the oldest delivery that waits, if there is room in flight for it.
-    pub fn next_waiting(&mut self, receive_maximum: u16) -> Option<Delivery> {
-        self.room(receive_maximum).then(|| self.pop_waiting())?
+    /// Takes the oldest delivery that waits, if there is room in flight for it and it may be sent.
+    pub fn next_waiting(&mut self, receive_maximum: u16) -> Option<Numbered> {
+        let first = self.waiting.front()?;
+        let may = first.delivery.qos != QoS::ExactlyOnce || first.number <= self.certain;
+        (may && self.room(receive_maximum, first.number)).then(|| self.pop_waiting())?
+    }
+
+    /// From now on deliveries at QoS 2 up to this number may be sent.
+    pub fn assure(&mut self, number: Number) {
+        self.certain = self.certain.max(number);
     }
 
     /// Takes the oldest delivery that waits, whether there is room or not: for dropping it.
-    pub fn pop_waiting(&mut self) -> Option<Delivery> {
-        let delivery = self.waiting.pop_front()?;
-        self.waiting_bytes -= delivery.message.weight();
-        Some(delivery)
+    pub fn pop_waiting(&mut self) -> Option<Numbered> {
+        let first = self.waiting.pop_front()?;
+        self.waiting_bytes -= first.delivery.message.weight();
+        Some(first)
+    }
+
+    /// Where the packet with this id stands among those in flight.
+    #[inline]
+    fn place(&self, id: PacketId) -> Option<usize> {
+        let first = self.in_flight.front()?.number;
+        let steps = (Number::from(id.get()) + IDS - Number::from(id_of(first))) % IDS;
+        let number = first + steps;
+        match self.in_flight.get(steps as usize) {
+            Some(sent) if sent.number == number => Some(steps as usize),
+            _ => self.in_flight.binary_search_by_key(&number, |sent| sent.number).ok(),
+        }
     }
 
     fn stage_mut(&mut self, id: PacketId) -> Option<&mut Stage> {
-        self.in_flight.get_mut(distance(self.front, id.get()))
+        let at = self.place(id)?;
+        self.in_flight.get_mut(at).map(|sent| &mut sent.stage)
     }
 
     /// Lets finished entries at the front go.
     fn trim(&mut self) {
-        while let Some(Stage::Done) = self.in_flight.front() {
+        while let Some(Sent { stage: Stage::Done, .. }) = self.in_flight.front() {
             self.in_flight.pop_front();
-            self.front = advance(self.front, 1);
             self.resend = self.resend.saturating_sub(1);
         }
     }
 
-    fn finish(&mut self, id: PacketId) -> Option<Stage> {
-        let stage = std::mem::replace(self.stage_mut(id)?, Stage::Done);
-        if distance(self.front, id.get()) < self.resend {
+    fn finish(&mut self, id: PacketId) -> Option<(Number, Stage)> {
+        let at = self.place(id)?;
+        let sent = self.in_flight.get_mut(at)?;
+        let finished = (sent.number, std::mem::replace(&mut sent.stage, Stage::Done));
+        if at < self.resend {
             self.live -= 1;
         }
         self.trim();
-        Some(stage)
+        Some(finished)
     }
 
     /// PUBACK: the end of a QoS 1 delivery.
@@ -171,8 +216,14 @@ impl Outbox {
             Some(Stage::Published(delivery)) if delivery.qos == QoS::AtLeastOnce => {}
             _ => return Acknowledged::Unknown,
         }
+        self.complete(id)
+    }
+
+    fn complete(&mut self, id: PacketId) -> Acknowledged {
         match self.finish(id) {
-            Some(Stage::Published(delivery)) => Acknowledged::Complete(delivery),
+            Some((number, Stage::Published(delivery))) => {
+                Acknowledged::Complete(Numbered { number, delivery, again: false })
+            }
             _ => Acknowledged::Unknown,
         }
     }
@@ -186,13 +237,13 @@ impl Outbox {
             _ => return Acknowledged::Unknown,
         }
         if refused {
-            return match self.finish(id) {
-                Some(Stage::Published(delivery)) => Acknowledged::Complete(delivery),
-                _ => Acknowledged::Unknown,
-            };
+            return self.complete(id);
         }
-        match self.stage_mut(id).map(|stage| std::mem::replace(stage, Stage::Released)) {
-            Some(Stage::Published(delivery)) => Acknowledged::Release(Some(delivery)),
+        let sent = self.place(id).and_then(|at| self.in_flight.get_mut(at));
+        match sent.map(|sent| (sent.number, std::mem::replace(&mut sent.stage, Stage::Released))) {
+            Some((number, Stage::Published(delivery))) => {
+                Acknowledged::Release(Some(Numbered { number, delivery, again: false }))
+            }
             _ => Acknowledged::Unknown,
         }
     }
@@ -203,16 +254,42 @@ impl Outbox {
             Some(Stage::Released) => {}
             _ => return Acknowledged::Unknown,
         }
-        self.finish(id);
-        Acknowledged::Finished
+        self.finish(id).map_or(Acknowledged::Unknown, |(number, _)| Acknowledged::Finished(number))
     }
 
     /// Ends a delivery that cannot be sent again.
-    pub fn abandon(&mut self, id: PacketId) -> Option<Delivery> {
+    pub fn abandon(&mut self, id: PacketId) -> Option<Numbered> {
         match self.finish(id)? {
-            Stage::Published(delivery) => Some(delivery),
+            (number, Stage::Published(delivery)) => Some(Numbered { number, delivery, again: false }),
             _ => None,
         }
+    }
+
+    /// Puts back what a store has kept: in the order of their numbers, before anything else. `None`: PUBREL was sent,
+    /// and so had been everything before it.
+    pub fn restore(&mut self, number: Number, delivery: Option<Delivery>) {
+        if let Some(delivery) = delivery {
+            self.push(number, delivery);
+            self.waiting.back_mut().into_iter().for_each(|last| last.again = true);
+        } else {
+            for Numbered { number, delivery, .. } in self.waiting.drain(..) {
+                self.in_flight.push_back(Sent { number, stage: Stage::Published(delivery) });
+            }
+            self.waiting_bytes = 0;
+            self.in_flight.push_back(Sent { number, stage: Stage::Released });
+        }
+        self.next = number + 1;
+        self.certain = number;
+    }
+
+    /// Everything that is owed: numbers, with the delivery where it is still needed.
+    pub fn iter(&self) -> impl Iterator<Item = (Number, Option<&Delivery>)> {
+        let sent = self.in_flight.iter().filter_map(|sent| match &sent.stage {
+            Stage::Published(delivery) => Some((sent.number, Some(delivery))),
+            Stage::Released => Some((sent.number, None)),
+            Stage::Done => None,
+        });
+        sent.chain(self.waiting.iter().map(|waiting| (waiting.number, Some(&waiting.delivery))))
     }
 
     /// A new connection resumes the session: everything unacknowledged has to be sent again, in order
@@ -224,17 +301,17 @@ impl Outbox {
 
     /// The next packet that has to be sent again, if there is room for it.
     pub fn next_resend(&mut self, receive_maximum: u16) -> Option<(PacketId, &Stage)> {
-        while let Some(Stage::Done) = self.in_flight.get(self.resend) {
+        while let Some(Sent { stage: Stage::Done, .. }) = self.in_flight.get(self.resend) {
             self.resend += 1;
         }
         if self.live >= receive_maximum {
             return None;
         }
-        let stage = self.in_flight.get(self.resend)?;
-        let id = PacketId::new(advance(self.front, self.resend))?;
+        let sent = self.in_flight.get(self.resend)?;
+        let id = PacketId::new(id_of(sent.number))?;
         self.resend += 1;
         self.live += 1;
-        Some((id, stage))
+        Some((id, &sent.stage))
     }
 
     /// Whether packets of an earlier connection are still to be sent again.
@@ -248,21 +325,21 @@ impl Outbox {
     /// What is in flight at QoS 2 stays: it must not reach a second client [MQTT-4.8.2-4] [MQTT-4.8.2-5].
     pub fn take_shared(&mut self, connected: bool, group: impl Fn(&Delivery) -> bool) -> Vec<Delivery> {
         let mut taken = Vec::new();
-        for (step, stage) in self.in_flight.iter_mut().enumerate().filter(|_| !connected) {
-            if matches!(stage, Stage::Published(d) if d.qos == QoS::AtLeastOnce && group(d))
-                && let Stage::Published(delivery) = std::mem::replace(stage, Stage::Done)
+        for (step, sent) in self.in_flight.iter_mut().enumerate().filter(|_| !connected) {
+            if matches!(&sent.stage, Stage::Published(d) if d.qos == QoS::AtLeastOnce && group(d))
+                && let Stage::Published(delivery) = std::mem::replace(&mut sent.stage, Stage::Done)
             {
                 self.live -= u16::from(step < self.resend);
                 taken.push(delivery);
             }
         }
         self.trim();
-        for delivery in std::mem::take(&mut self.waiting) {
-            if group(&delivery) {
-                self.waiting_bytes -= delivery.message.weight();
-                taken.push(delivery);
+        for waiting in std::mem::take(&mut self.waiting) {
+            if group(&waiting.delivery) {
+                self.waiting_bytes -= waiting.delivery.message.weight();
+                taken.push(waiting.delivery);
             } else {
-                self.waiting.push_back(delivery);
+                self.waiting.push_back(waiting);
             }
         }
         taken
@@ -272,24 +349,25 @@ impl Outbox {
     pub fn holds(&self, like: impl Fn(&Delivery) -> bool) -> bool {
         self.in_flight
             .iter()
-            .any(|s| matches!(s, Stage::Published(d) if d.qos == QoS::AtLeastOnce && like(d)))
+            .any(|s| matches!(&s.stage, Stage::Published(d) if d.qos == QoS::AtLeastOnce && like(d)))
     }
 
     /// Drops deliveries that wait and have expired [MQTT-3.3.2-5]; says how many and shows each.
-    pub fn drop_expired(&mut self, now: Millis, mut dropped: impl FnMut(&Delivery)) -> usize {
+    pub fn drop_expired(&mut self, now: Millis, mut dropped: impl FnMut(&Numbered)) -> usize {
         if self.soonest > now {
             return 0;
         }
         let before = self.waiting.len();
         let (bytes, soonest) = (&mut self.waiting_bytes, &mut self.soonest);
         *soonest = NEVER;
-        self.waiting.retain(|delivery| {
-            let keep = !delivery.message.expired(now);
+        self.waiting.retain(|waiting| {
+            let message = &waiting.delivery.message;
+            let keep = !message.expired(now);
             if keep {
-                *soonest = (*soonest).min(delivery.message.expires_at());
+                *soonest = (*soonest).min(message.expires_at());
             } else {
-                dropped(delivery);
-                *bytes -= delivery.message.weight();
+                dropped(waiting);
+                *bytes -= message.weight();
             }
             keep
         });
@@ -307,14 +385,16 @@ impl Outbox {
         }
     }
 
-    /// The next packet id, kept by the session while the outbox itself goes back to the pool.
-    pub fn next_id(&self) -> u16 {
+    /// The next number, kept by the session while the outbox itself goes back to the pool.
+    pub fn next(&self) -> Number {
         self.next
     }
 
-    /// Goes on from where an earlier outbox of the session stopped; only while nothing is in flight.
-    pub fn start_at(&mut self, next: u16) {
+    /// Goes on from where an earlier outbox of the session stopped; only while nothing is owed. `stored`: at QoS 2
+    /// nothing is sent before it is [assured](Self::assure).
+    pub fn start_at(&mut self, next: Number, stored: bool) {
         self.next = next;
+        self.certain = if stored { 0 } else { Number::MAX };
     }
 }
 
@@ -334,17 +414,36 @@ mod tests {
             qos,
             retain: false,
         };
-        Delivery { message: message.to_message(), ids: SubscriptionIds::None, via: None, qos, retain: false }
+        Delivery {
+            message: message.to_message(),
+            ids: SubscriptionIds::None,
+            via: None,
+            qos,
+            retain: false,
+            body: 0,
+        }
     }
 
     fn admitted(outbox: &mut Outbox, qos: QoS) -> PacketId {
-        outbox.admit(delivery(qos, NEVER))
+        let number = outbox.number();
+        outbox.admit(number, delivery(qos, NEVER))
+    }
+
+    fn outbox() -> Outbox {
+        let mut outbox = Outbox::default();
+        outbox.start_at(1, false);
+        outbox
+    }
+
+    fn pushed(outbox: &mut Outbox, delivery: Delivery) {
+        let number = outbox.number();
+        outbox.push(number, delivery);
     }
 
     #[test]
     fn ids_run_in_sequence_and_skip_zero() {
         let mut outbox = Outbox::default();
-        outbox.start_at(65_534);
+        outbox.start_at(65_534, false);
         let ids: Vec<u16> = (0..4).map(|_| admitted(&mut outbox, QoS::AtLeastOnce).get()).collect();
         assert_eq!(ids, [65_534, 65_535, 1, 2]);
         for id in [1, 65_535, 2, 65_534] {
@@ -357,20 +456,20 @@ mod tests {
 
     #[test]
     fn qos_2_is_counted_until_pubcomp_and_answers_a_second_pubrec() {
-        let mut outbox = Outbox::default();
+        let mut outbox = outbox();
         let id = admitted(&mut outbox, QoS::ExactlyOnce);
         assert!(matches!(outbox.puback(id), Acknowledged::Unknown), "PUBACK does not end QoS 2");
         assert!(matches!(outbox.pubcomp(id), Acknowledged::Unknown), "PUBCOMP before PUBREC");
         assert!(matches!(outbox.pubrec(id, false), Acknowledged::Release(Some(_))));
         assert_eq!(outbox.in_flight(), 1);
         assert!(matches!(outbox.pubrec(id, false), Acknowledged::Release(None)));
-        assert!(matches!(outbox.pubcomp(id), Acknowledged::Finished));
+        assert!(matches!(outbox.pubcomp(id), Acknowledged::Finished(_)));
         assert!(outbox.is_empty());
     }
 
     #[test]
     fn a_refusing_pubrec_ends_the_delivery() {
-        let mut outbox = Outbox::default();
+        let mut outbox = outbox();
         let id = admitted(&mut outbox, QoS::ExactlyOnce);
         assert!(matches!(outbox.pubrec(id, true), Acknowledged::Complete(_)));
         assert!(outbox.is_empty());
@@ -386,7 +485,7 @@ mod tests {
 
     #[test]
     fn a_resumed_session_sends_again_in_order_with_the_same_ids() {
-        let mut outbox = Outbox::default();
+        let mut outbox = outbox();
         let ids: Vec<PacketId> = (0..5).map(|_| admitted(&mut outbox, QoS::ExactlyOnce)).collect();
         let _ = outbox.pubrec(ids[1], false);
         let _ = outbox.pubrec(ids[2], false);
@@ -398,9 +497,9 @@ mod tests {
 
     #[test]
     fn sending_again_keeps_to_the_new_receive_maximum() {
-        let mut outbox = Outbox::default();
+        let mut outbox = outbox();
         let ids: Vec<PacketId> = (0..4).map(|_| admitted(&mut outbox, QoS::AtLeastOnce)).collect();
-        outbox.push(delivery(QoS::AtLeastOnce, NEVER));
+        pushed(&mut outbox, delivery(QoS::AtLeastOnce, NEVER));
         outbox.resume();
         assert_eq!(resent(&mut outbox, 2), [(1, false), (2, false)]);
         assert!(outbox.next_waiting(2).is_none(), "older packets have to go first");
@@ -419,11 +518,11 @@ mod tests {
 
     #[test]
     fn receive_maximum_holds_deliveries_back() {
-        let mut outbox = Outbox::default();
+        let mut outbox = outbox();
         assert!(outbox.open(1));
         let id = admitted(&mut outbox, QoS::AtLeastOnce);
         assert!(!outbox.open(1));
-        outbox.push(delivery(QoS::AtLeastOnce, NEVER));
+        pushed(&mut outbox, delivery(QoS::AtLeastOnce, NEVER));
         assert!(outbox.next_waiting(1).is_none());
         let _ = outbox.puback(id);
         assert!(!outbox.open(1), "an older delivery waits");
@@ -433,18 +532,19 @@ mod tests {
 
     #[test]
     fn shared_deliveries_go_back_but_not_qos_2_in_flight() {
-        let via = Some(Via { home: 0, group: 1, member: 0, stay: 1 });
-        let mut outbox = Outbox::default();
+        let via = Some(Via { home: 0, group: 1, member: 0, stay: 1, number: 1 });
+        let mut outbox = outbox();
         for (qos, via) in [
             (QoS::AtLeastOnce, via),
             (QoS::ExactlyOnce, via),
             (QoS::AtLeastOnce, None),
             (QoS::AtLeastOnce, via),
         ] {
-            outbox.admit(Delivery { via, ..delivery(qos, NEVER) });
+            let number = outbox.number();
+            outbox.admit(number, Delivery { via, ..delivery(qos, NEVER) });
         }
-        outbox.push(Delivery { via, ..delivery(QoS::ExactlyOnce, NEVER) });
-        outbox.push(delivery(QoS::AtLeastOnce, NEVER));
+        pushed(&mut outbox, Delivery { via, ..delivery(QoS::ExactlyOnce, NEVER) });
+        pushed(&mut outbox, delivery(QoS::AtLeastOnce, NEVER));
         let taken = outbox.take_shared(false, |d| d.via == via);
         assert_eq!(taken.len(), 3);
         assert_eq!(outbox.in_flight(), 2);
@@ -455,9 +555,9 @@ mod tests {
 
     #[test]
     fn what_a_connected_client_was_sent_stays_its_own() {
-        let mut outbox = Outbox::default();
+        let mut outbox = outbox();
         let ids = [admitted(&mut outbox, QoS::AtLeastOnce), admitted(&mut outbox, QoS::AtLeastOnce)];
-        outbox.push(delivery(QoS::AtLeastOnce, NEVER));
+        pushed(&mut outbox, delivery(QoS::AtLeastOnce, NEVER));
         assert_eq!(outbox.take_shared(true, |_| true).len(), 1, "what waits");
         assert_eq!(outbox.in_flight(), 2);
         assert!(matches!(outbox.puback(ids[0]), Acknowledged::Complete(_)));
@@ -467,7 +567,7 @@ mod tests {
 
     #[test]
     fn a_delivery_that_cannot_be_sent_again_frees_its_room() {
-        let mut outbox = Outbox::default();
+        let mut outbox = outbox();
         admitted(&mut outbox, QoS::ExactlyOnce);
         admitted(&mut outbox, QoS::AtLeastOnce);
         outbox.resume();
@@ -478,9 +578,9 @@ mod tests {
 
     #[test]
     fn expired_deliveries_leave_the_queue() {
-        let mut outbox = Outbox::default();
+        let mut outbox = outbox();
         for at in [5, NEVER, 7] {
-            outbox.push(delivery(QoS::AtLeastOnce, at));
+            pushed(&mut outbox, delivery(QoS::AtLeastOnce, at));
         }
         let mut shown = 0;
         assert_eq!(outbox.drop_expired(6, |_| shown += 1), 1);
@@ -490,8 +590,48 @@ mod tests {
     }
 
     #[test]
-    fn a_full_turn_of_ids_never_meets_itself() {
+    fn ids_follow_from_numbers_over_gaps_and_a_restart() {
+        let mut outbox = outbox();
+        let first = admitted(&mut outbox, QoS::AtLeastOnce);
+        (0..3).for_each(|_| pushed(&mut outbox, delivery(QoS::AtLeastOnce, NEVER)));
+        assert_eq!(outbox.pop_waiting().unwrap().number, 2);
+        assert_eq!(outbox.pop_waiting().unwrap().number, 3);
+        let Numbered { number, delivery: fourth, .. } = outbox.next_waiting(9).unwrap();
+        assert_eq!(outbox.admit(number, fourth).get(), 4);
+        assert!(matches!(outbox.puback(PacketId::new(3).unwrap()), Acknowledged::Unknown));
+        assert!(matches!(outbox.puback(PacketId::new(4).unwrap()), Acknowledged::Complete(_)));
+        assert!(matches!(outbox.puback(first), Acknowledged::Complete(_)));
+        assert!(outbox.is_empty());
+
+        let mut restored = Outbox::default();
+        restored.start_at(1, true);
+        restored.restore(70_000, Some(delivery(QoS::ExactlyOnce, NEVER)));
+        restored.restore(70_002, None);
+        restored.restore(70_003, Some(delivery(QoS::ExactlyOnce, NEVER)));
+        restored.resume();
+        let id = |number: u64| ((number - 1) % 65_535) as u16 + 1;
+        assert_eq!(resent(&mut restored, 9), [(id(70_000), false), (id(70_002), true)]);
+        let last = restored.next_waiting(9).unwrap();
+        assert_eq!((last.number, last.again), (70_003, true));
+        assert_eq!(restored.admit(last.number, last.delivery).get(), id(70_003));
+        assert_eq!(restored.number(), 70_004);
+    }
+
+    #[test]
+    fn qos_2_waits_until_its_number_is_certain() {
         let mut outbox = Outbox::default();
+        outbox.start_at(1, true);
+        pushed(&mut outbox, delivery(QoS::AtLeastOnce, NEVER));
+        pushed(&mut outbox, delivery(QoS::ExactlyOnce, NEVER));
+        assert!(outbox.next_waiting(9).is_some());
+        assert!(outbox.next_waiting(9).is_none());
+        outbox.assure(2);
+        assert!(outbox.next_waiting(9).is_some());
+    }
+
+    #[test]
+    fn a_full_turn_of_ids_never_meets_itself() {
+        let mut outbox = outbox();
         let first = admitted(&mut outbox, QoS::AtLeastOnce);
         let mut seen = 0;
         while outbox.open(u16::MAX) {

@@ -4,7 +4,7 @@ use super::Core;
 use super::clients::Clients;
 use crate::message::{Delivery, Via};
 use crate::protocol::{AckKind, PacketId, ReasonCode};
-use crate::session::Acknowledged;
+use crate::session::{Acknowledged, Numbered};
 
 impl Core {
     pub(super) fn puback(&mut self, session: u32, id: PacketId) {
@@ -18,9 +18,11 @@ impl Core {
     /// PUBREC is always answered, with 0x92 if its packet id is unknown, so that the client can let go of it
     /// [MQTT-4.3.3-4].
     pub(super) fn pubrec(&mut self, key: u32, session: u32, id: PacketId, reason: ReasonCode) {
+        let mark = self.clients.ledger.mark();
         let answer = self.acknowledged(session, |outbox| outbox.pubrec(id, reason.is_error()));
         match answer {
-            Answer::Release => self.clients.send_ack(key, AckKind::PubRel, id, ReasonCode::SUCCESS),
+            // After PUBREL the client takes the same packet id for a new message: it must not be sent again.
+            Answer::Release => self.clients.answer_since(key, mark, AckKind::PubRel, id, ReasonCode::SUCCESS),
             Answer::Unknown if !reason.is_error() => {
                 let reason = ReasonCode::PACKET_IDENTIFIER_NOT_FOUND;
                 self.clients.send_ack(key, AckKind::PubRel, id, reason);
@@ -31,16 +33,21 @@ impl Core {
 
     /// PUBREL: the packet id is free again [MQTT-4.3.3-11] [MQTT-4.3.3-12].
     pub(super) fn pubrel(&mut self, key: u32, session: u32, id: PacketId) {
+        let mark = self.clients.ledger.mark();
         let Some(target) = self.clients.sessions.get_mut(session as usize) else { return };
         let known = target.received.as_mut().is_some_and(|received| received.remove(id));
         if target.received.as_ref().is_some_and(|received| received.is_empty()) {
             target.received = None;
         }
-        if known && let Some(client) = self.clients.connections.get_mut(key as usize) {
-            client.link.inbound = client.link.inbound.saturating_sub(1);
+        if known {
+            self.clients.ledger.released(target.stored, id.get());
+            if let Some(client) = self.clients.connections.get_mut(key as usize) {
+                client.link.inbound = client.link.inbound.saturating_sub(1);
+            }
         }
         let reason = if known { ReasonCode::SUCCESS } else { ReasonCode::PACKET_IDENTIFIER_NOT_FOUND };
-        self.clients.send_ack(key, AckKind::PubComp, id, reason);
+        // After PUBCOMP the client uses the packet id for another message: it must not be known any more.
+        self.clients.answer_since(key, mark, AckKind::PubComp, id, reason);
     }
 
     #[inline]
@@ -49,21 +56,30 @@ impl Core {
         session: u32,
         take: impl FnOnce(&mut crate::session::Outbox) -> Acknowledged,
     ) -> Answer {
-        let Some(target) = self.clients.sessions.get_mut(session as usize) else { return Answer::None };
+        let Clients { sessions, settled, ledger, .. } = &mut self.clients;
+        let Some(target) = sessions.get_mut(session as usize) else { return Answer::None };
+        let stored = target.stored;
         let Some(outbox) = target.outbox.as_mut() else { return Answer::Unknown };
         let answer = match take(outbox) {
-            Acknowledged::Complete(delivery) => {
-                settle(&mut self.clients.settled, &delivery);
+            Acknowledged::Complete(Numbered { number, delivery, .. }) => {
+                settle(settled, &delivery);
+                if delivery.via.is_none() {
+                    ledger.settle(stored, number, delivery.body);
+                }
                 Answer::None
             }
-            Acknowledged::Release(delivery) => {
+            Acknowledged::Release(numbered) => {
                 // The message has arrived: for its group it is done with, PUBCOMP only ends the handshake.
-                if let Some(delivery) = &delivery {
-                    settle(&mut self.clients.settled, delivery);
+                if let Some(Numbered { number, delivery, .. }) = &numbered {
+                    settle(settled, delivery);
+                    ledger.half_settle(stored, *number, delivery.body);
                 }
                 return Answer::Release;
             }
-            Acknowledged::Finished => Answer::None,
+            Acknowledged::Finished(number) => {
+                ledger.settle(stored, number, 0);
+                Answer::None
+            }
             Acknowledged::Unknown => return Answer::Unknown,
         };
         let more = outbox.waiting() > 0 || outbox.resending();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 
 use super::chunks::Chunks;
+use super::ledger::{Answer, Ledger, Mark};
 use super::outbuf::{OutBuf, Pool};
 use super::wire::{Outgoing, Shape};
 use crate::clock::Now;
@@ -14,7 +15,8 @@ use crate::config::settings::{Overflow, Settings};
 use crate::message::{Delivery, MessageRef, SubscriptionIds, Via};
 use crate::metrics::{Counters, DropReason, Packet, Qos};
 use crate::protocol::{AckKind, PacketId, QoS, ReasonCode, put_ack};
-use crate::session::{Connection, OFFLINE, Outbox, Phase, Session, Stage};
+use crate::session::{Connection, Numbered, OFFLINE, Outbox, Phase, Session, Stage};
+use crate::store::Sequence;
 
 /// One connection with its bytes.
 #[derive(Debug)]
@@ -77,11 +79,13 @@ pub struct Clients {
     /// Buffers for output.
     pub pool: Pool,
     #[expect(clippy::vec_box, reason = "it is the boxes that are kept for the next sessions")]
-    outboxes: Vec<Box<Outbox>>,
+    pub(super) outboxes: Vec<Box<Outbox>>,
     /// Sessions that have to be closed because they do not read and configuration says so.
     pub overflowed: Vec<Overflowed>,
     /// Deliveries of shared groups that are done with: told to the groups at the end of the step.
     pub settled: Vec<(Via, u32)>,
+    /// What is written down, and the answers that wait for it.
+    pub ledger: Ledger,
     /// What this shard has counted.
     pub counters: Counters,
     /// Limits.
@@ -102,7 +106,7 @@ const KEEP_OUTBOXES: usize = 1024;
 
 impl Clients {
     /// No client yet.
-    pub fn new(terms: Arc<Settings>, now: Now) -> Self {
+    pub fn new(terms: Arc<Settings>, now: Now, ledger: Ledger) -> Self {
         Self {
             connections: Chunks::default(),
             sessions: Chunks::default(),
@@ -113,6 +117,7 @@ impl Clients {
             outboxes: Vec::new(),
             overflowed: Vec::new(),
             settled: Vec::new(),
+            ledger,
             counters: Counters::default(),
             terms,
             now,
@@ -228,13 +233,18 @@ impl Clients {
         via: Option<Via>,
     ) {
         let Some(target) = self.sessions.get_mut(session as usize) else { return };
-        let connection = target.connection;
+        let (connection, stored) = (target.connection, if via.is_none() { target.stored } else { 0 });
         let outbox = open_outbox(&mut self.outboxes, target);
-        let delivery = Delivery { message: outgoing.owned(), ids: ids.clone(), via, qos, retain };
+        if stored != 0 && outgoing.many() && outgoing.body == 0 {
+            outgoing.body = self.ledger.new_body();
+        }
+        let body = if stored == 0 { 0 } else { outgoing.body };
+        let delivery = Delivery { message: outgoing.owned(), ids: ids.clone(), via, qos, retain, body };
         match self.connections.get_mut(connection as usize) {
             Some(client)
                 if outbox.open(client.link.receive_maximum)
-                    && client.out.len() < self.terms.session.outbuf_bytes =>
+                    && client.out.len() < self.terms.session.outbuf_bytes
+                    && (stored == 0 || qos != QoS::ExactlyOnce) =>
             {
                 let link = &mut client.link;
                 let mut shape = Shape {
@@ -255,17 +265,21 @@ impl Clients {
                     self.settled.extend(via.map(|via| (via, outgoing.message.weight() as u32)));
                     return self.close_outbox(session);
                 }
-                shape.id = Some(outbox.admit(delivery));
+                let number = outbox.number();
+                if stored != 0 {
+                    self.ledger.owe(stored, number, &delivery, self.now);
+                }
+                shape.id = Some(outbox.admit(number, delivery));
                 outgoing.write(&shape, &mut client.out, &mut self.pool);
                 count_sent(&mut self.counters, qos, outgoing.message.payload.len());
                 mark(&mut self.dirty, connection, client);
             }
-            _ => self.queue(session, delivery),
+            _ => self.queue(session, stored, delivery),
         }
     }
 
     /// Puts a delivery behind those that wait, within the session's bounds. A shared group bounds its members itself.
-    fn queue(&mut self, session: u32, delivery: Delivery) {
+    fn queue(&mut self, session: u32, stored: u64, delivery: Delivery) {
         let terms = &self.terms;
         let Some(target) = self.sessions.get_mut(session as usize) else { return };
         let (connection, generation) = (target.connection, target.generation);
@@ -275,18 +289,23 @@ impl Clients {
                 || o.waiting_bytes() + delivery.message.weight() > terms.session.queue_bytes
         };
         if delivery.via.is_none() && full(outbox) {
-            let settled = &mut self.settled;
-            let expired = outbox.drop_expired(self.now.mono, |delivery| {
-                settled.extend(delivery.via.map(|via| (via, delivery.message.weight() as u32)));
-            });
+            let Self { settled, ledger, .. } = self;
+            let expired =
+                outbox.drop_expired(self.now.mono, |Numbered { number, delivery, .. }| match delivery.via {
+                    Some(via) => settled.push((via, delivery.message.weight() as u32)),
+                    None => ledger.settle(stored, *number, delivery.body),
+                });
             self.counters.messages_dropped.add(DropReason::Expired, expired as u64);
         }
         while delivery.via.is_none() && full(outbox) {
             self.counters.messages_dropped.bump(DropReason::QueueFull);
             match terms.session.overflow {
                 Overflow::DropOldest => {
-                    if let Some(oldest) = outbox.pop_waiting() {
-                        self.settled.extend(oldest.via.map(|via| (via, oldest.message.weight() as u32)));
+                    if let Some(Numbered { number, delivery: oldest, .. }) = outbox.pop_waiting() {
+                        match oldest.via {
+                            Some(via) => self.settled.push((via, oldest.message.weight() as u32)),
+                            None => self.ledger.settle(stored, number, oldest.body),
+                        }
                         continue;
                     }
                 }
@@ -297,12 +316,18 @@ impl Clients {
             }
             return self.close_outbox(session);
         }
-        outbox.push(delivery);
+        let number = outbox.number();
+        self.ledger.owe(stored, number, &delivery, self.now);
+        if stored != 0 && delivery.qos == QoS::ExactlyOnce {
+            self.ledger.assure(session, generation, number);
+        }
+        outbox.push(number, delivery);
     }
 
     /// Sends what an earlier connection left unacknowledged, then what waits, as far as the client's Receive Maximum and its output buffer allow.
     pub fn pump(&mut self, session: u32) {
         let Some(target) = self.sessions.get_mut(session as usize) else { return };
+        let stored = target.stored;
         let (Some(outbox), Some(client)) =
             (target.outbox.as_mut(), self.connections.get_mut(target.connection as usize))
         else {
@@ -334,11 +359,19 @@ impl Clients {
                     self.scratch = outgoing.scratch();
                     if too_large {
                         self.counters.messages_dropped.bump(DropReason::TooLarge);
-                        if let Some(Delivery { via: Some(via), message, .. }) = outbox.abandon(id) {
-                            self.settled.push((via, message.weight() as u32));
+                        if let Some(Numbered { number, delivery, .. }) = outbox.abandon(id) {
+                            match delivery.via {
+                                Some(via) => self.settled.push((via, delivery.message.weight() as u32)),
+                                None => self.ledger.settle(stored, number, delivery.body),
+                            }
                         }
                         continue;
                     }
+                }
+                Stage::Released if let Some(after) = self.ledger.so_far() => {
+                    let answer = Answer::Ack(AckKind::PubRel, id, ReasonCode::SUCCESS);
+                    client.link.held += 1;
+                    self.ledger.hold(target.connection, Some(after), answer);
                 }
                 Stage::Released => {
                     put_ack(client.out.bytes(&mut self.pool), AckKind::PubRel.first_byte(), id);
@@ -349,14 +382,15 @@ impl Clients {
             mark(&mut self.dirty, target.connection, client);
         }
         while client.out.len() < self.terms.session.outbuf_bytes {
-            let Some(delivery) = outbox.next_waiting(client.link.receive_maximum) else { break };
+            let Some(next) = outbox.next_waiting(client.link.receive_maximum) else { break };
+            let Numbered { number, delivery, again } = next;
             let message = delivery.message.clone();
             let (ids, via) = (delivery.ids.clone(), delivery.via);
             let mut shape = Shape {
                 version: client.link.version,
                 qos: delivery.qos,
                 retain: delivery.retain,
-                dup: false,
+                dup: again,
                 id: Some(ANY_ID),
                 ids: ids.as_slice(),
                 alias: None,
@@ -377,9 +411,12 @@ impl Clients {
             if let Some(reason) = reason {
                 withdraw_alias(&mut client.link, &shape, message.view().topic);
                 self.counters.messages_dropped.bump(reason);
-                self.settled.extend(via.map(|via| (via, message.weight() as u32)));
+                match via {
+                    Some(via) => self.settled.push((via, message.weight() as u32)),
+                    None => self.ledger.settle(stored, number, delivery.body),
+                }
             } else {
-                shape.id = Some(outbox.admit(delivery));
+                shape.id = Some(outbox.admit(number, delivery));
                 outgoing.write(&shape, &mut client.out, &mut self.pool);
                 count_sent(&mut self.counters, shape.qos, message.payload().len());
                 mark(&mut self.dirty, target.connection, client);
@@ -396,7 +433,7 @@ impl Clients {
             return;
         }
         if let Some(mut outbox) = target.outbox.take() {
-            target.next_packet_id = outbox.next_id();
+            target.next_number = outbox.next();
             if self.outboxes.len() < KEEP_OUTBOXES {
                 outbox.shrink();
                 self.outboxes.push(outbox);
@@ -417,6 +454,72 @@ impl Clients {
         self.counters.packets_sent.bump(packet);
         mark(&mut self.dirty, connection, client);
         true
+    }
+
+    /// Appends a packet once a submission is durable. `false`: it is larger than the client takes.
+    pub fn send_after(
+        &mut self,
+        connection: u32,
+        after: Option<Sequence>,
+        packet: Packet,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> bool {
+        let Some(after) = after else { return self.send(connection, packet, encode) };
+        let Some(client) = self.connections.get_mut(connection as usize) else { return true };
+        let mut encoded = Vec::new();
+        encode(&mut encoded);
+        if encoded.len() > client.link.max_packet as usize {
+            return false;
+        }
+        client.link.held += 1;
+        self.ledger.hold(connection, Some(after), Answer::Packet(packet, encoded.into()));
+        true
+    }
+
+    /// Sends an acknowledgement once what was written down since `mark` is durable, and behind all that wait already.
+    #[inline]
+    pub fn answer_since(
+        &mut self,
+        connection: u32,
+        mark: Mark,
+        kind: AckKind,
+        id: PacketId,
+        reason: ReasonCode,
+    ) {
+        self.answer(connection, self.ledger.since(mark), kind, id, reason);
+    }
+
+    /// Sends an acknowledgement once a submission is durable, and behind all that wait already [MQTT-4.6.0-2].
+    #[inline]
+    pub fn answer(
+        &mut self,
+        connection: u32,
+        after: Option<Sequence>,
+        kind: AckKind,
+        id: PacketId,
+        reason: ReasonCode,
+    ) {
+        let Some(client) = self.connections.get_mut(connection as usize) else { return };
+        if after.is_none() && client.link.held == 0 {
+            return self.send_ack(connection, kind, id, reason);
+        }
+        client.link.held += 1;
+        self.ledger.hold(connection, after, Answer::Ack(kind, id, reason));
+    }
+
+    /// Sends the answers that wait for nothing any more.
+    pub fn release(&mut self, committed: Sequence) {
+        while let Some((connection, answer)) = self.ledger.release(committed) {
+            if let Some(client) = self.connections.get_mut(connection as usize) {
+                client.link.held = client.link.held.saturating_sub(1);
+            }
+            match answer {
+                Answer::Ack(kind, id, reason) => self.send_ack(connection, kind, id, reason),
+                Answer::Packet(packet, bytes) => {
+                    self.send(connection, packet, |out| out.extend_from_slice(&bytes));
+                }
+            }
+        }
     }
 
     /// Appends an acknowledgement without properties; an MQTT 5 one says its reason if that is not success.
@@ -473,11 +576,11 @@ fn withdraw_alias(link: &mut Connection, shape: &Shape<'_>, topic: &str) {
 }
 
 #[expect(clippy::vec_box, reason = "it is the boxes that are kept for the next sessions")]
-fn open_outbox<'s>(outboxes: &mut Vec<Box<Outbox>>, session: &'s mut Session) -> &'s mut Outbox {
-    let next = session.next_packet_id;
+pub(super) fn open_outbox<'s>(outboxes: &mut Vec<Box<Outbox>>, session: &'s mut Session) -> &'s mut Outbox {
+    let (next, stored) = (session.next_number, session.stored != 0);
     session.outbox.get_or_insert_with(|| {
         let mut outbox = outboxes.pop().unwrap_or_default();
-        outbox.start_at(next);
+        outbox.start_at(next, stored);
         outbox
     })
 }

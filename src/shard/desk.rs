@@ -15,7 +15,7 @@ use crate::desk::{
     CONTENT_TYPE, Context, DeskTopic, Group, Inbound, Outbound, Payload, Question, QuestionError, Routing,
     Tenant, desk_topic, envelope,
 };
-use crate::message::{ELSEWHERE, MessageRef, Millis, NEVER};
+use crate::message::{ELSEWHERE, Message, MessageRef, Millis, NEVER};
 use crate::metrics::{DeskOutcome, PublishRefusal};
 use crate::protocol::{PublishProperties, QoS, ReasonCode, put_binary, put_str};
 
@@ -211,6 +211,15 @@ impl Core {
     /// The bits of a ULID: the time, then 80 random bits.
     fn next_ulid(&mut self, now_ms: u64) -> u128 {
         u128::from(now_ms) << 80 | (self.random.u128(..) >> 48)
+    }
+
+    /// A retained message was put back: it may be a customer's context document.
+    pub(super) fn restore_context(&mut self, message: &Message) {
+        let view = message.view();
+        if let Some(DeskTopic::CustomerContext { tenant, .. }) = desk_topic(view.topic) {
+            // It was checked when it was retained; if the rules have changed since, it stands as it is.
+            let _ = self.keep_context(tenant, &view);
+        }
     }
 
     /// A customer's context document is about to be retained: the rules read it from now on.

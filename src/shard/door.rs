@@ -7,7 +7,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::clients::Clients;
-use super::interest::Mask;
+use super::interest::{Mask, Shards};
 use super::mailbox::{Batch, Mail, Share};
 use super::publish::Refused;
 use super::shared::{Assigned, Chosen, Groups};
@@ -24,7 +24,7 @@ use crate::topic::{Subscription, SubscriptionOptions, Target};
 pub(super) struct LookedUp {
     topic: String,
     version: u64,
-    mask: Mask,
+    shards: Shards,
     /// A mailbox was full: the publisher has to be held back.
     pub(super) held_back: bool,
     /// Properties to hand on, of the message that is passing.
@@ -61,7 +61,7 @@ impl Core {
             && self.outgoing.len() > 1
             && let Some(message) = &owned
         {
-            self.retaining.push((message.clone(), self.looked_up.mask, self.looked_up.version));
+            self.retaining.push((message.clone(), self.looked_up.shards.any, self.looked_up.version));
         }
         self.deliver(m, owned) | elsewhere
     }
@@ -75,13 +75,16 @@ impl Core {
         let seen = &mut self.looked_up;
         let version = self.exchange.interest.version();
         if seen.version != version || seen.topic != m.topic {
-            seen.mask = self.exchange.interest.of(m.topic);
+            seen.shards = self.exchange.interest.of(m.topic);
             seen.version = version;
             seen.topic.clear();
             seen.topic.push_str(m.topic);
         }
-        let mut left = seen.mask & !(1 << self.id);
+        let mut left = seen.shards.any & !(1 << self.id);
         let any = left != 0;
+        if m.qos != QoS::AtMostOnce {
+            self.clients.ledger.cross(seen.shards.kept & !(1 << self.id));
+        }
         while left != 0 {
             let shard = left.trailing_zeros();
             left &= left - 1;
@@ -202,14 +205,22 @@ impl Receivers<'_> {
             Chosen::Member(assigned) => {
                 if !to_member(self.clients, self.outgoing, self.full, self.id, &assigned, message) {
                     self.groups.unsent(&assigned.via);
+                } else if assigned.counted
+                    && let Some(text) = self.groups.kept(group)
+                {
+                    self.clients.ledger.give(text, assigned.via.number, &m, self.clients.now);
                 }
             }
-            Chosen::Wait => {
-                if let Err(lost) = self.groups.wait(group, message.owned()) {
+            Chosen::Wait(number) => {
+                if let Err(lost) = self.groups.wait(group, number, message.owned()) {
                     let members = self.groups.get(group).map_or(0, super::shared::Group::members);
                     let why =
                         if members == 0 { DropReason::SharedNoMember } else { DropReason::SharedBacklogFull };
                     self.clients.counters.messages_dropped.add(why, lost as u64);
+                } else if m.qos != QoS::AtMostOnce
+                    && let Some(text) = self.groups.kept(group)
+                {
+                    self.clients.ledger.give(text, number, &m, self.clients.now);
                 }
             }
         }

@@ -3,10 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use super::{Close, Core, End};
-use crate::message::{ELSEWHERE, Millis, NEVER};
+use crate::message::{ELSEWHERE, Millis};
 use crate::metrics::{CloseReason, DropReason, Packet as PacketLabel};
 use crate::protocol::{Disconnect, DisconnectProperties, ReasonCode};
-use crate::session::{EXPIRES_NEVER, NO_SESSION, OFFLINE, Phase};
+use crate::session::{EXPIRES_NEVER, NO_SESSION, Phase};
 
 /// Bytes of a DISCONNECT besides those of its reason string, at most.
 const DISCONNECT_ROOM: usize = 16;
@@ -83,6 +83,9 @@ impl Core {
         client.link.phase = Phase::Closing;
         client.partial = None;
         client.link.rare = None;
+        if std::mem::take(&mut client.link.held) > 0 {
+            self.clients.ledger.forget_connection(key);
+        }
         let session = std::mem::replace(&mut client.link.session, NO_SESSION);
         self.clients.counters.connections_closed.bump(reason);
         if session != NO_SESSION {
@@ -94,22 +97,22 @@ impl Core {
     fn go_offline(&mut self, key: u32) {
         let now = self.clients.now.mono;
         let Some(session) = self.clients.sessions.get_mut(key as usize) else { return };
-        session.connection = OFFLINE;
-        session.ends_at = match session.expiry {
-            0 => now,
-            EXPIRES_NEVER => NEVER,
-            seconds => now + Millis::from(seconds) * 1000,
-        };
+        session.lose_connection(now);
         if session.expiry == 0 {
             return self.end_session(key);
-        }
-        if let Some(will) = &mut session.will {
-            will.due = now + Millis::from(will.delay) * 1000;
         }
         // First, so that a group does not choose the member that has just gone for the will.
         self.leave_groups(key, true);
         self.publish_due_will(key);
         self.arm_session(key);
+        self.write_down(key);
+    }
+
+    /// Has the store keep a session as it is now.
+    pub(super) fn write_down(&mut self, key: u32) {
+        if let Some(session) = self.clients.sessions.get(key as usize) {
+            self.clients.ledger.session(session, self.clients.now);
+        }
     }
 
     /// Publishes a will whose delay has passed. The client may be back before the tick that would have seen it.
@@ -118,6 +121,7 @@ impl Core {
         let session = self.clients.sessions.get(key as usize);
         if session.and_then(|s| s.will.as_ref()).is_some_and(|will| will.due <= now) {
             self.publish_will(key);
+            self.write_down(key);
         }
     }
 
@@ -139,6 +143,9 @@ impl Core {
 
     /// Ends a session: its will is due at the latest now [MQTT-3.1.3-9], its subscriptions and messages go.
     pub(super) fn end_session(&mut self, key: u32) {
+        if let Some(session) = self.clients.sessions.get(key as usize) {
+            self.clients.ledger.end_session(session);
+        }
         self.drop_subscriptions(key);
         self.publish_will(key);
         let Some(session) = self.clients.remove(key) else { return };
@@ -146,6 +153,9 @@ impl Core {
         if let Some(outbox) = &session.outbox {
             let owed = usize::from(outbox.in_flight()) + outbox.waiting();
             self.clients.counters.messages_dropped.add(DropReason::SessionEnded, owed as u64);
+            // What its groups may not give to anybody else any more.
+            let shared = outbox.iter().filter_map(|(_, delivery)| delivery).filter_map(|d| Some((d.via?, d)));
+            self.clients.settled.extend(shared.map(|(via, d)| (via, d.message.weight() as u32)));
         }
     }
 }

@@ -23,11 +23,38 @@ const MAP_SHARDS: usize = 256;
 /// Locks of the map of members on their way, which is nearly always empty.
 const JOINING_SHARDS: usize = 4;
 
+/// The shards that are interested in something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shards {
+    /// All of them.
+    pub any: Mask,
+    /// Those where a message at QoS > 0 has to be written down. Once there, a shard stays until it has no interest any
+    /// more: a bit too many costs an acknowledgement its wait, one too few would make it a lie.
+    pub kept: Mask,
+}
+
+impl Shards {
+    fn of(shard: u16, kept: bool) -> Self {
+        let any = 1 << shard;
+        Self { any, kept: if kept { any } else { 0 } }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.any |= other.any;
+        self.kept |= other.kept;
+    }
+
+    fn remove(&mut self, shard: u16) {
+        self.any &= !(1 << shard);
+        self.kept &= !(1 << shard);
+    }
+}
+
 /// Interest of all shards in exact topics and in wildcard filters.
 #[derive(Debug)]
 pub struct Interest {
-    exact: DashMap<Arc<str>, Mask, ahash::RandomState>,
-    wildcard: RwLock<WildcardTrie<Mask>>,
+    exact: DashMap<Arc<str>, Shards, ahash::RandomState>,
+    wildcard: RwLock<WildcardTrie<Shards>>,
     wildcards: AtomicUsize,
     /// Members on their way to a group on another shard, by the group's filter and shard.
     joining: DashMap<(Arc<str>, u16), u32, ahash::RandomState>,
@@ -53,15 +80,15 @@ fn is_wildcard(filter: &str) -> bool {
 }
 
 impl Interest {
-    /// `shard` got its first subscriber of `filter`.
-    pub fn add(&self, filter: &Arc<str>, shard: u16) {
-        let bit: Mask = 1 << shard;
+    /// `shard` got its first subscriber of `filter`, or the first for whom messages are written down.
+    pub fn add(&self, filter: &Arc<str>, shard: u16, kept: bool) {
+        let new = Shards::of(shard, kept);
         if is_wildcard(filter) {
             let mut trie = self.wildcard.write();
-            *trie.get_or_insert_with(filter, Mask::default) |= bit;
+            trie.get_or_insert_with(filter, Shards::default).add(new);
             self.wildcards.store(trie.len(), Ordering::Release);
         } else {
-            *self.exact.entry(filter.clone()).or_default() |= bit;
+            self.exact.entry(filter.clone()).or_default().add(new);
         }
         self.version.fetch_add(1, Ordering::Release);
     }
@@ -69,10 +96,10 @@ impl Interest {
     /// A member is on its way to a group on `shard`. The interest is there at once, so that whoever has seen the
     /// member's SUBACK finds it: what is published then comes to `shard` behind the member. Until [`Self::joined`] it
     /// cannot be taken away.
-    pub fn expect(&self, filter: &Arc<str>, shard: u16) {
+    pub fn expect(&self, filter: &Arc<str>, shard: u16, kept: bool) {
         self.joiners.fetch_add(1, Ordering::AcqRel);
         *self.joining.entry((filter.clone(), shard)).or_default() += 1;
-        self.add(filter, shard);
+        self.add(filter, shard, kept);
     }
 
     /// The member has arrived, and `shard` has entered the filter into its index.
@@ -91,26 +118,25 @@ impl Interest {
 
     /// `shard` lost its last subscriber of `filter`.
     pub fn remove(&self, filter: &str, shard: u16) {
-        let bit: Mask = 1 << shard;
         if is_wildcard(filter) {
             let mut trie = self.wildcard.write();
             // Asked under the lock that adding takes too.
             let expected = self.expected(filter, shard);
-            let left = trie.get_mut(filter).filter(|_| !expected).map(|mask| {
-                *mask &= !bit;
-                *mask
+            let left = trie.get_mut(filter).filter(|_| !expected).map(|shards| {
+                shards.remove(shard);
+                shards.any
             });
             if left == Some(0) {
                 trie.remove(filter);
             }
             self.wildcards.store(trie.len(), Ordering::Release);
-        } else if let Some(mut mask) = self.exact.get_mut(filter) {
+        } else if let Some(mut shards) = self.exact.get_mut(filter) {
             if self.expected(filter, shard) {
                 return;
             }
-            *mask &= !bit;
-            drop(mask);
-            self.exact.remove_if(filter, |_, mask| *mask == 0);
+            shards.remove(shard);
+            drop(shards);
+            self.exact.remove_if(filter, |_, shards| shards.any == 0);
         }
         self.version.fetch_add(1, Ordering::Release);
     }
@@ -122,12 +148,12 @@ impl Interest {
     }
 
     /// Shards with a subscriber that matches `topic`.
-    pub fn of(&self, topic: &str) -> Mask {
-        let mut mask = self.exact.get(topic).map_or(0, |mask| *mask);
+    pub fn of(&self, topic: &str) -> Shards {
+        let mut shards = self.exact.get(topic).map_or(Shards::default(), |shards| *shards);
         if self.wildcards.load(Ordering::Acquire) > 0 {
-            self.wildcard.read().for_each_match(topic, |found| mask |= found);
+            self.wildcard.read().for_each_match(topic, |found| shards.add(*found));
         }
-        mask
+        shards
     }
 
     /// Exact topics and wildcard filters known, each counted once however many shards are interested.
@@ -149,18 +175,20 @@ mod tests {
     fn masks_join_exact_and_wildcard_interest_and_leave_nothing_behind() {
         let interest = Interest::default();
         let (exact, wild): (Arc<str>, Arc<str>) = ("a/b".into(), "a/+".into());
-        interest.add(&exact, 0);
-        interest.add(&exact, 2);
-        interest.add(&wild, 5);
-        assert_eq!(interest.of("a/b"), 0b10_0101);
-        assert_eq!(interest.of("a/c"), 0b10_0000);
+        interest.add(&exact, 0, false);
+        interest.add(&exact, 2, true);
+        interest.add(&wild, 5, false);
+        assert_eq!(interest.of("a/b"), Shards { any: 0b10_0101, kept: 0b100 });
+        assert_eq!(interest.of("a/c").any, 0b10_0000);
         let version = interest.version();
         interest.remove("a/b", 0);
         assert_ne!(interest.version(), version);
-        assert_eq!(interest.of("a/b"), 0b10_0100);
+        assert_eq!(interest.of("a/b").any, 0b10_0100);
+        interest.add(&wild, 5, true);
+        assert_eq!(interest.of("a/b").kept, 0b10_0100);
         interest.remove("a/b", 2);
         interest.remove("a/+", 5);
-        assert_eq!(interest.of("a/b"), 0);
+        assert_eq!(interest.of("a/b"), Shards::default());
         assert!(interest.is_empty());
     }
 
@@ -169,10 +197,10 @@ mod tests {
         for filter in ["q/1", "q/#"] {
             let interest = Interest::default();
             let filter: Arc<str> = filter.into();
-            interest.add(&filter, 1);
-            interest.expect(&filter, 1);
+            interest.add(&filter, 1, false);
+            interest.expect(&filter, 1, true);
             interest.remove(&filter, 1);
-            assert_eq!(interest.of("q/1"), 0b10, "{filter}");
+            assert_eq!(interest.of("q/1"), Shards { any: 0b10, kept: 0b10 }, "{filter}");
             interest.joined(&filter, 1);
             interest.remove(&filter, 1);
             assert!(interest.is_empty(), "{filter}");

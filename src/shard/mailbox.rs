@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use crate::message::{ELSEWHERE, Message, MessageRef, Millis, Via};
 use crate::protocol::QoS;
+use crate::store::Sequence;
 use crate::topic::SubscriptionOptions;
 
 /// Bytes from one sender at which its publishers are held back.
@@ -97,6 +98,8 @@ pub struct Join {
     pub stay: u32,
     /// Options of its subscription.
     pub options: SubscriptionOptions,
+    /// The member's session outlives a restart, and so must what waits for it.
+    pub kept: bool,
 }
 
 /// A member goes, or goes offline.
@@ -113,8 +116,8 @@ pub struct Gone {
     /// Deliveries that had arrived during the stay: the rest will bounce. `u64::MAX` for a member on the group's own
     /// shard, where nothing is ever on its way.
     pub arrived: u64,
-    /// What it had not acknowledged, in order.
-    pub returned: Vec<Arc<Message>>,
+    /// What it had not acknowledged, in order, with its numbers in the group.
+    pub returned: Vec<(u64, Arc<Message>)>,
     /// Whether it may come back: a persistent session that is offline.
     pub away: bool,
 }
@@ -139,6 +142,8 @@ pub struct Batch {
     bytes: Vec<u8>,
     weight: usize,
     from: u16,
+    /// The sender's submission that is durable only with what this does here.
+    stamp: Option<Sequence>,
 }
 
 impl Batch {
@@ -220,6 +225,7 @@ impl Batch {
         }
         self.bytes.clear();
         self.weight = 0;
+        self.stamp = None;
     }
 }
 
@@ -309,6 +315,16 @@ impl Batch {
     /// Who posted it, and how much it weighs.
     pub fn origin(&self) -> (u16, usize) {
         (self.from, self.weight)
+    }
+
+    /// Joins what it does to a submission of its sender.
+    pub fn stamp(&mut self, sequence: Option<Sequence>) {
+        self.stamp = sequence;
+    }
+
+    /// The sender's submission that it belongs to.
+    pub fn stamped(&self) -> Option<Sequence> {
+        self.stamp
     }
 
     /// The emptied batch, if it is worth keeping.

@@ -14,13 +14,17 @@ pub mod desk;
 mod door;
 mod end;
 pub mod interest;
+pub mod ledger;
 pub mod mailbox;
 pub mod outbuf;
 mod post;
 pub mod publish;
+mod records;
 mod replay;
+pub mod restore;
 mod retained;
 pub mod shared;
+mod sticky;
 mod subscribe;
 mod ticks;
 pub mod timers;
@@ -37,9 +41,11 @@ use crate::message::Message;
 use crate::metrics::{CloseReason, Counters};
 use crate::protocol::ReasonCode;
 use crate::session::Connection;
+use crate::store::Store;
 use crate::topic::SubscriptionIndex;
 use clients::{Client, Clients};
 use interest::{Interest, Mask};
+use ledger::Ledger;
 use mailbox::{Batch, Mailbox};
 use outbuf::OutBuf;
 use retained::Retained;
@@ -64,12 +70,20 @@ pub struct Exchange {
     pub sessions: AtomicUsize,
     /// Retained messages of all shards, for the bound on them.
     pub retained: AtomicUsize,
+    /// What outlives the process.
+    pub store: Option<Arc<dyn Store>>,
+    ledgers: Arc<ledger::Shared>,
     place: ahash::RandomState,
 }
 
 impl Exchange {
     /// What the shards of a server with `settings.shards` of them share. `seed` decides where ids and topics live.
-    pub fn new(settings: Arc<Settings>, routing: Option<Arc<Routing>>, seed: u64) -> Self {
+    pub fn new(
+        settings: Arc<Settings>,
+        routing: Option<Arc<Routing>>,
+        store: Option<Arc<dyn Store>>,
+        seed: u64,
+    ) -> Self {
         let mailboxes = (0..settings.shards).map(|_| Mailbox::new(settings.shards)).collect();
         Self {
             interest: Interest::default(),
@@ -77,6 +91,8 @@ impl Exchange {
             desk: routing.map(desk::Desk::new),
             sessions: AtomicUsize::new(0),
             retained: AtomicUsize::new(0),
+            store,
+            ledgers: Arc::default(),
             // Not `with_seed`, which mixes in what is random for each process: a simulated run must be repeatable.
             place: ahash::RandomState::with_seeds(seed, !seed, seed.rotate_left(32), seed.swap_bytes()),
             settings,
@@ -187,10 +203,11 @@ impl Core {
     pub fn new(id: ShardId, exchange: Arc<Exchange>, now: Now, seed: u64) -> Self {
         let settings = exchange.settings.clone();
         let caps = Caps { messages: settings.session.queue_messages, bytes: settings.session.queue_bytes };
+        let ledger = Ledger::new(exchange.store.clone(), id, exchange.ledgers.clone());
         let sharing = Arc::new(settings.sharing.clone());
         let mut core = Self {
             id,
-            clients: Clients::new(settings, now),
+            clients: Clients::new(settings, now, ledger),
             effects: Effects::default(),
             index: SubscriptionIndex::new(),
             groups: Groups::new(id, sharing, caps, exchange.place.clone(), seed ^ 0x5EED),
@@ -280,6 +297,7 @@ impl Core {
         !self.clients.dirty.is_empty()
             || !self.clients.settled.is_empty()
             || self.outgoing.iter().any(|batch| !batch.is_empty())
+            || self.clients.ledger.unsubmitted()
     }
 
     /// Counters since the start.

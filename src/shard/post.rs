@@ -8,7 +8,7 @@ use super::door::{granted, to_member};
 use super::interest::Mask;
 use super::mailbox::{Gone, Join, Mail, Share};
 use super::{Core, End, ShardId};
-use crate::message::{ELSEWHERE, Message, MessageRef, SubscriptionIds};
+use crate::message::{ELSEWHERE, MessageRef, SubscriptionIds, Via};
 use crate::metrics::{CloseReason, DropReason};
 use crate::protocol::{QoS, ReasonCode};
 use crate::session::Session;
@@ -33,6 +33,9 @@ impl Core {
         mailbox.take(&mut batches);
         for mut batch in batches {
             let (from, weight) = batch.origin();
+            if let Some(sequence) = batch.stamped() {
+                self.clients.ledger.join(from, sequence);
+            }
             batch.open(
                 self,
                 |core, message| {
@@ -86,13 +89,9 @@ impl Core {
             Mail::Share(share) => self.shared(*share),
             Mail::Bounce(share) => {
                 self.clients.counters.shared_redispatched += 1;
-                self.came_back(share.via.group, share.message);
+                self.came_back(&share);
             }
-            Mail::Settled(via, weight) => {
-                if self.groups.settled(via, weight) {
-                    self.drain_group(via.group);
-                }
-            }
+            Mail::Settled(via, weight) => self.settled(via, weight),
         }
     }
 
@@ -100,8 +99,30 @@ impl Core {
         let (group, new) = self.groups.join(join);
         if new {
             self.subscribe_group(group);
+        } else if join.kept
+            && let Some(group) = self.groups.get(group)
+        {
+            self.exchange.interest.add(&Arc::from(group.filter()), self.id, true);
         }
         self.drain_group(group);
+    }
+
+    /// A member is done with a message.
+    fn settled(&mut self, via: Via, weight: u32) {
+        if let Some(text) = self.groups.kept(via.group) {
+            self.clients.ledger.given(text, via.number);
+        }
+        if self.groups.settled(via, weight) {
+            self.drain_group(via.group);
+        }
+    }
+
+    /// A group lets go of messages that nobody has had.
+    fn lost(&mut self, text: &str, numbers: &[u64], why: DropReason) {
+        self.clients.counters.messages_dropped.add(why, numbers.len() as u64);
+        for number in numbers {
+            self.clients.ledger.given(text, *number);
+        }
     }
 
     /// Enters a group's filter into the index.
@@ -109,9 +130,10 @@ impl Core {
         let Some(group) = self.groups.get(key) else { return };
         let options = SubscriptionOptions::new(QoS::ExactlyOnce as u8, false, true, 0);
         let subscription = Subscription { target: Target::group(key), options };
+        let kept = self.groups.kept(key).is_some() && self.clients.ledger.on();
         let added = self.index.subscribe(group.filter(), subscription);
-        if added.first {
-            self.exchange.interest.add(&added.filter, self.id);
+        if added.first || kept {
+            self.exchange.interest.add(&added.filter, self.id, kept);
         }
     }
 
@@ -120,7 +142,7 @@ impl Core {
         let Some((group, lost)) = self.groups.gone(gone) else {
             return self.clients.counters.messages_dropped.add(DropReason::SharedNoMember, returned as u64);
         };
-        self.clients.counters.messages_dropped.add(DropReason::SharedNoMember, lost as u64);
+        self.lost(&text, &lost, DropReason::SharedNoMember);
         if self.groups.get(group).is_none_or(|g| g.text != text) {
             self.drop_interest(super::shared::split(&text).1, Target::group(group));
         }
@@ -128,10 +150,11 @@ impl Core {
     }
 
     /// A delivery found its member gone. The last one of a group without members ends the group.
-    fn came_back(&mut self, group: u32, message: Arc<Message>) {
+    fn came_back(&mut self, share: &Share) {
+        let group = share.via.group;
         let Some(text) = self.groups.get(group).map(|g| g.text.clone()) else { return };
-        let lost = self.groups.bounced(group, message);
-        self.clients.counters.messages_dropped.add(DropReason::SharedNoMember, lost as u64);
+        let lost = self.groups.bounced(group, share.via.number, share.message.clone());
+        self.lost(&text, &lost, DropReason::SharedNoMember);
         if self.groups.get(group).is_none() {
             self.drop_interest(super::shared::split(&text).1, Target::group(group));
         }
@@ -171,13 +194,25 @@ impl Core {
                 self.groups.unsent(&assigned.via);
             }
             self.clients.delivered(outgoing);
+            if !assigned.counted
+                && message.view().qos != QoS::AtMostOnce
+                && let Some(text) = self.groups.kept(group)
+            {
+                // Nobody will settle it: the member has subscribed at QoS 0.
+                self.clients.ledger.given(text, assigned.via.number);
+            }
         }
     }
 
     /// Lets go of what has expired while it waited for a member [MQTT-3.3.2-5].
     fn drop_expired(&mut self, group: u32) {
         let expired = self.groups.drop_expired(group, self.clients.now.mono);
-        self.clients.counters.messages_dropped.add(DropReason::Expired, expired as u64);
+        self.clients.counters.messages_dropped.add(DropReason::Expired, expired.len() as u64);
+        if let Some(text) = self.groups.kept(group) {
+            for number in expired {
+                self.clients.ledger.given(text, number);
+            }
+        }
     }
 
     /// Makes room in the groups where messages have expired.
@@ -191,10 +226,10 @@ impl Core {
         // Settling hands out more, which may settle more (a message that is too large for its member).
         while !self.clients.settled.is_empty() {
             for (via, weight) in std::mem::take(&mut self.clients.settled) {
-                if via.home != self.id {
+                if via.home == self.id {
+                    self.settled(via, weight);
+                } else {
                     self.post(via.home, Mail::Settled(via, weight));
-                } else if self.groups.settled(via, weight) {
-                    self.drain_group(via.group);
                 }
             }
         }
@@ -203,6 +238,7 @@ impl Core {
     /// What a turn leaves to be done before its mail is posted and its output written. Returns the shards that have
     /// to be woken.
     pub fn end_turn(&mut self) -> Mask {
+        self.release();
         self.replay_all();
         self.settle();
         for overflowed in std::mem::take(&mut self.clients.overflowed) {
@@ -221,17 +257,34 @@ impl Core {
 
     fn post_all(&mut self) -> Mask {
         let mut wake = std::mem::take(&mut self.wake);
-        if self.outgoing.len() == 1 {
-            return wake;
-        }
-        self.post_batches(&mut wake);
-        if self.tell_new_subscribers() {
+        if self.outgoing.len() > 1 {
             self.post_batches(&mut wake);
+            if self.tell_new_subscribers() {
+                self.post_batches(&mut wake);
+            }
         }
-        if self.full == 0 {
+        // Behind the mail: a shard that has refused something has said so before its part is durable.
+        self.clients.ledger.submit();
+        if self.full == 0 && !self.held.is_empty() && !self.clients.ledger.congested() {
             self.effects.resume.append(&mut self.held);
         }
         wake
+    }
+
+    /// Sends the answers whose promises are durable by now, and what may be sent at QoS 2.
+    fn release(&mut self) {
+        if !self.clients.ledger.waiting() {
+            return;
+        }
+        let committed = self.clients.ledger.committed();
+        self.clients.release(committed);
+        while let Some((key, generation, number)) = self.clients.ledger.assured(committed) {
+            let session = self.clients.sessions.get_mut(key as usize).filter(|s| s.generation == generation);
+            if let Some(outbox) = session.and_then(|s| s.outbox.as_mut()) {
+                outbox.assure(number);
+                self.clients.pump(key);
+            }
+        }
     }
 
     /// A shard may have subscribed after a message's interest was looked up, and have asked the topic's home before
@@ -249,7 +302,9 @@ impl Core {
                 continue;
             }
             let view = message.view();
-            let new = interest.of(view.topic) & !told & !(1 << self.id);
+            let shards = interest.of(view.topic);
+            let new = shards.any & !told & !(1 << self.id);
+            self.clients.ledger.cross(shards.kept & new);
             for (shard, batch) in self.outgoing.iter_mut().enumerate() {
                 if new & (1 << shard) != 0 {
                     any = true;
@@ -271,6 +326,7 @@ impl Core {
                 }
                 continue;
             };
+            batch.stamp(self.clients.ledger.stamp(shard));
             self.clients.counters.mailbox_batches_sent += 1;
             self.clients.counters.mailbox_messages_sent += batch.len() as u64;
             if mailbox.post(batch, self.id, self.spare.pop()) {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::ledger::{Ledger, Mark};
 use super::{Core, End};
 use crate::message::{MessageRef, NEVER};
 use crate::metrics::{CloseReason, PublishRefusal, Qos};
@@ -42,6 +43,7 @@ impl Core {
                 &aliased
             }
         };
+        let mark = self.clients.ledger.mark();
         // Last of what can fail: an id that is noted belongs to a message that is taken.
         if publish.qos == QoS::ExactlyOnce
             && let Some(id) = publish.packet_id
@@ -71,7 +73,7 @@ impl Core {
         let outcome = self.check_topic(topic).and_then(|()| self.enter(&message));
         self.looked_up.properties = kept;
         self.hold_back(key);
-        self.confirm(key, session, publish, outcome)
+        self.confirm(key, session, publish, outcome, mark)
     }
 
     /// Notes a QoS 2 packet id. `false`: it was taken before and only has to be confirmed again [MQTT-4.3.3-10].
@@ -79,9 +81,12 @@ impl Core {
         let receive_maximum = self.exchange.settings.session.receive_maximum;
         let Some(target) = self.clients.sessions.get_mut(session as usize) else { return Ok(false) };
         if !target.received.get_or_insert_default().insert(id) {
-            self.clients.send_ack(key, AckKind::PubRec, id, ReasonCode::SUCCESS);
+            // The message may have been taken a moment ago, and not be durable yet.
+            let after = self.clients.ledger.so_far();
+            self.clients.answer(key, after, AckKind::PubRec, id, ReasonCode::SUCCESS);
             return Ok(false);
         }
+        self.clients.ledger.received(target.stored, id.get());
         let Some(client) = self.clients.connections.get_mut(key as usize) else { return Ok(false) };
         client.link.inbound += 1;
         // 3.1.1 knows no Receive Maximum; its packet ids are the bound.
@@ -140,6 +145,7 @@ impl Core {
         session: u32,
         publish: &Publish<'_>,
         outcome: Result<bool, Refused>,
+        mark: Mark,
     ) -> Result<(), End> {
         let kind = match publish.qos {
             QoS::AtMostOnce => None,
@@ -172,7 +178,7 @@ impl Core {
             }
         };
         if let (Some(kind), Some(id)) = (kind, publish.packet_id) {
-            self.clients.send_ack(key, kind, id, reason);
+            self.clients.answer_since(key, mark, kind, id, reason);
         }
         Ok(())
     }
@@ -184,6 +190,7 @@ impl Core {
             && let Some(received) = target.received.as_mut()
         {
             received.remove(id);
+            self.clients.ledger.released(target.stored, id.get());
             if received.is_empty() {
                 target.received = None;
             }
@@ -193,13 +200,19 @@ impl Core {
         }
     }
 
+    /// Whether too much of what a client sends waits for the disk.
+    #[inline]
+    fn ledger_is_full(&self, key: u32) -> bool {
+        let held = self.clients.connections.get(key as usize).map_or(0, |client| client.link.held);
+        held > 0 && (Ledger::too_many(held) || self.clients.ledger.congested())
+    }
+
     /// Stops reading a publisher whose messages go to a shard that does not keep up.
     #[inline]
     fn hold_back(&mut self, key: u32) {
-        if !self.looked_up.held_back {
+        if !std::mem::take(&mut self.looked_up.held_back) && !self.ledger_is_full(key) {
             return;
         }
-        self.looked_up.held_back = false;
         if let Some(client) = self.clients.connections.get_mut(key as usize)
             && !client.paused
         {

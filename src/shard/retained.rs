@@ -9,6 +9,7 @@ use super::door::congested;
 use super::mailbox::{Mail, Page, Question};
 use crate::message::{ELSEWHERE, Message, MessageRef, Millis, NEVER};
 use crate::metrics::{DropReason, RetainedChange};
+use crate::protocol::QoS;
 use crate::topic::RetainedIndex;
 
 /// Retained messages of one page of a replay.
@@ -76,6 +77,9 @@ impl Core {
             self.store_retained(message);
         } else if let Some(batch) = self.outgoing.get_mut(usize::from(home)) {
             batch.push(Mail::Retain(message));
+            if m.qos != QoS::AtMostOnce {
+                self.clients.ledger.cross(1 << home);
+            }
             self.looked_up.held_back |= congested(self.full, u32::from(home), batch);
         }
     }
@@ -90,6 +94,9 @@ impl Core {
             if self.retained.clear(topic).is_some() {
                 exchange.retained.fetch_sub(counted, Ordering::Relaxed);
                 self.clients.counters.retained_changes.bump(RetainedChange::Cleared);
+                if counted > 0 {
+                    self.clients.ledger.forget_retained(topic);
+                }
             }
             return;
         }
@@ -100,11 +107,15 @@ impl Core {
             // What was retained before is out of date, and a server may discard it at any time [MQTT-3.3.1-5].
             if self.retained.clear(topic).is_some() {
                 exchange.retained.fetch_sub(1, Ordering::Relaxed);
+                self.clients.ledger.forget_retained(topic);
             }
             if let Some(desk) = &exchange.desk {
                 desk.forget_context(topic);
             }
             return self.clients.counters.messages_dropped.bump(DropReason::RetainedFull);
+        }
+        if counted > 0 {
+            self.clients.ledger.retain(&message.view(), self.clients.now);
         }
         let change = if self.retained.set(message).is_some() {
             RetainedChange::Replaced
@@ -113,6 +124,14 @@ impl Core {
             RetainedChange::Set
         };
         self.clients.counters.retained_changes.bump(change);
+    }
+
+    /// Puts back what the store has kept.
+    pub(super) fn restore_retained(&mut self, message: Arc<Message>) {
+        self.restore_context(&message);
+        if self.retained.set(message).is_none() {
+            self.exchange.retained.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// A page of the retained messages that live here, and where to go on.
@@ -155,6 +174,7 @@ impl Core {
         for topic in topics {
             if self.retained.index.get(topic).is_some_and(|m| m.expired(now)) {
                 self.retained.clear(topic);
+                self.clients.ledger.forget_retained(topic);
                 if let Some(desk) = &self.exchange.desk {
                     desk.forget_context(topic);
                 }

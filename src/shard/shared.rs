@@ -12,12 +12,10 @@ use hashbrown::HashMap;
 use slab::Slab;
 
 use super::mailbox::{Gone, Join};
+use super::sticky::Sticky;
 use crate::config::settings::{SharingSettings, Strategy};
 use crate::message::{Message, Millis, NEVER, Via};
 use crate::topic::SubscriptionOptions;
-
-/// Sticky keys remembered in each of the two generations of [`Sticky`].
-const STICKY_KEYS: usize = 65_536;
 
 /// One member's stay in a group.
 #[derive(Debug)]
@@ -37,34 +35,6 @@ pub struct Member {
     unsettled_bytes: usize,
 }
 
-/// Which member a key's messages go to, remembered for the keys used most recently.
-#[derive(Debug, Default)]
-struct Sticky {
-    young: HashMap<u64, Choice, ahash::RandomState>,
-    old: HashMap<u64, Choice, ahash::RandomState>,
-}
-
-/// A member's slot and stay: whoever has the slot later is not meant.
-type Choice = (u32, u32);
-
-impl Sticky {
-    fn get(&mut self, key: u64) -> Option<Choice> {
-        if let Some(&choice) = self.young.get(&key) {
-            return Some(choice);
-        }
-        let choice = self.old.remove(&key)?;
-        self.set(key, choice);
-        Some(choice)
-    }
-
-    fn set(&mut self, key: u64, choice: Choice) {
-        if self.young.len() >= STICKY_KEYS {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.insert(key, choice);
-    }
-}
-
 /// A group.
 #[derive(Debug)]
 pub struct Group {
@@ -78,8 +48,8 @@ pub struct Group {
     turn: usize,
     sticky: Sticky,
     /// Came back from lost members: goes out before the backlog.
-    returned: VecDeque<Arc<Message>>,
-    backlog: VecDeque<Arc<Message>>,
+    returned: VecDeque<Waits>,
+    backlog: VecDeque<Waits>,
     backlog_bytes: usize,
     backlog_max: usize,
     backlog_max_bytes: usize,
@@ -87,9 +57,14 @@ pub struct Group {
     soonest: Millis,
     /// Deliveries to lost members that will still bounce; nothing goes out before they have.
     settling: u64,
+    /// What it is given outlives a restart: it is the desk's, or has a member whose session does.
+    kept: bool,
     /// A desk group: it stays when it has no members, and its length is shown to the shards that fill it.
     desk: Option<Arc<Waiting>>,
 }
+
+/// A message that waits, with its number in the group.
+type Waits = (u64, Arc<Message>);
 
 /// How much waits in a desk group's backlog, for the shards that fill it.
 #[derive(Debug, Default)]
@@ -117,6 +92,8 @@ pub struct Assigned {
     pub options: SubscriptionOptions,
     /// The way back.
     pub via: Via,
+    /// It is sent at QoS > 0 and will be settled.
+    pub counted: bool,
 }
 
 /// What became of a message given to a group.
@@ -124,12 +101,15 @@ pub struct Assigned {
 pub enum Chosen {
     /// It goes to this member.
     Member(Assigned),
-    /// It has to wait in the backlog: give it to [`Groups::wait`].
-    Wait,
+    /// It has to wait in the backlog under this number: give it to [`Groups::wait`].
+    Wait(u64),
 }
 
 /// How many messages a group could not keep.
 pub type Lost = usize;
+
+/// The numbers of messages that a group is done with.
+pub type Numbers = Vec<u64>;
 
 impl Group {
     fn new(text: Arc<str>, settings: &SharingSettings) -> Self {
@@ -150,6 +130,7 @@ impl Group {
             backlog_max_bytes: settings.backlog_bytes,
             soonest: NEVER,
             settling: 0,
+            kept: false,
             desk: None,
         }
     }
@@ -238,7 +219,13 @@ impl Group {
         None
     }
 
-    fn assign(&mut self, slot: u32, weight: usize, counted: bool, place: (u16, u32)) -> Option<Assigned> {
+    fn assign(
+        &mut self,
+        slot: u32,
+        (weight, counted): (usize, bool),
+        place: (u16, u32),
+        number: u64,
+    ) -> Option<Assigned> {
         let member = self.members.get_mut(slot as usize)?;
         member.sent += 1;
         if counted {
@@ -249,7 +236,8 @@ impl Group {
             shard: member.shard,
             session: member.session,
             options: member.options,
-            via: Via { home: place.0, group: place.1, member: slot, stay: member.stay },
+            via: Via { home: place.0, group: place.1, member: slot, stay: member.stay, number },
+            counted,
         })
     }
 
@@ -257,7 +245,7 @@ impl Group {
     ///
     /// A desk group takes all: its publishers are refused as soon as they see it full. What was on its way through
     /// the mailboxes meanwhile is acknowledged already.
-    fn wait(&mut self, message: Arc<Message>) -> Result<(), Lost> {
+    fn wait(&mut self, number: u64, message: Arc<Message>) -> Result<(), Lost> {
         let room = !self.members.is_empty()
             && self.backlog.len() < self.backlog_max
             && self.backlog_bytes + message.weight() <= self.backlog_max_bytes;
@@ -266,22 +254,22 @@ impl Group {
         }
         self.backlog_bytes += message.weight();
         self.soonest = self.soonest.min(message.expires_at());
-        self.backlog.push_back(message);
+        self.backlog.push_back((number, message));
         self.show();
         Ok(())
     }
 
-    fn take_waiting(&mut self) -> Option<Arc<Message>> {
-        if let Some(message) = self.returned.pop_front() {
-            return Some(message);
+    fn take_waiting(&mut self) -> Option<Waits> {
+        if let Some(waits) = self.returned.pop_front() {
+            return Some(waits);
         }
-        let message = self.backlog.pop_front()?;
-        self.backlog_bytes -= message.weight();
+        let waits = self.backlog.pop_front()?;
+        self.backlog_bytes -= waits.1.weight();
         self.show();
-        Some(message)
+        Some(waits)
     }
 
-    fn first_waiting(&self) -> Option<&Arc<Message>> {
+    fn first_waiting(&self) -> Option<&Waits> {
         self.returned.front().or_else(|| self.backlog.front())
     }
 
@@ -293,29 +281,31 @@ impl Group {
     }
 
     /// What comes back from a lost member.
-    fn take_back(&mut self, messages: impl IntoIterator<Item = Arc<Message>>) {
-        for message in messages {
-            self.soonest = self.soonest.min(message.expires_at());
-            self.returned.push_back(message);
+    fn take_back(&mut self, messages: impl IntoIterator<Item = Waits>) {
+        for waits in messages {
+            self.soonest = self.soonest.min(waits.1.expires_at());
+            self.returned.push_back(waits);
         }
     }
 
-    fn drop_expired(&mut self, now: Millis) -> usize {
-        let before = self.returned.len() + self.backlog.len();
+    fn drop_expired(&mut self, now: Millis) -> Numbers {
+        let mut dropped = Numbers::new();
         let mut soonest = NEVER;
-        let mut stays = |message: &Arc<Message>| {
+        let mut stays = |(number, message): &Waits| {
             let stays = !message.expired(now);
             if stays {
                 soonest = soonest.min(message.expires_at());
+            } else {
+                dropped.push(*number);
             }
             stays
         };
         self.returned.retain(&mut stays);
         self.backlog.retain(&mut stays);
-        self.backlog_bytes = self.backlog.iter().map(|message| message.weight()).sum();
+        self.backlog_bytes = self.backlog.iter().map(|(_, message)| message.weight()).sum();
         self.soonest = soonest;
         self.show();
-        before - self.returned.len() - self.backlog.len()
+        dropped
     }
 }
 
@@ -343,6 +333,8 @@ pub struct Groups {
     hasher: ahash::RandomState,
     random: fastrand::Rng,
     home: u16,
+    /// Number of the next message: one series for all groups, so that none is used twice under one slab key.
+    next: u64,
 }
 
 /// `$share/{name}/{filter}` into name and filter.
@@ -367,6 +359,7 @@ impl Groups {
             hasher,
             random: fastrand::Rng::with_seed(seed),
             home,
+            next: 1,
         }
     }
 
@@ -403,14 +396,34 @@ impl Groups {
             group.strategy = strategy;
             group.key_level = key_level;
             group.desk = Some(shown);
+            group.kept = true;
         }
         key
+    }
+
+    /// The text of a group whose messages are to be written down.
+    pub fn kept(&self, key: u32) -> Option<&str> {
+        self.all.get(key as usize).filter(|group| group.kept).map(|group| &*group.text)
+    }
+
+    /// Puts back a message that a group had when the process ended, behind those that were put back before. `false`:
+    /// there is no such group any more.
+    pub fn restore(&mut self, text: &str, number: u64, message: Arc<Message>) -> bool {
+        self.next = self.next.max(number + 1);
+        let key = self.by_text.get(text).copied();
+        let Some(group) = key.and_then(|key| self.all.get_mut(key as usize)) else { return false };
+        group.backlog_bytes += message.weight();
+        group.soonest = group.soonest.min(message.expires_at());
+        group.backlog.push_back((number, message));
+        group.show();
+        true
     }
 
     /// A member comes or comes back. Returns the group's key and whether the group is new.
     pub fn join(&mut self, join: &Join) -> (u32, bool) {
         let (key, new) = self.open(&join.text);
         let Some(group) = self.all.get_mut(key as usize) else { return (key, new) };
+        group.kept |= join.kept;
         let known = group
             .members
             .iter()
@@ -444,7 +457,7 @@ impl Groups {
     }
 
     /// A member goes. Returns the group's key, and what was lost because nobody is left to wait for.
-    pub fn gone(&mut self, gone: Gone) -> Option<(u32, Lost)> {
+    pub fn gone(&mut self, gone: Gone) -> Option<(u32, Numbers)> {
         let key = self.by_text.get(&gone.text).copied()?;
         let group = self.all.get_mut(key as usize)?;
         let member = group
@@ -469,22 +482,22 @@ impl Groups {
     }
 
     /// Without members, and not the desk's, a group is over; what waits in it is lost.
-    fn forget_if_unused(&mut self, key: u32) -> Lost {
-        let Some(group) = self.all.get(key as usize) else { return 0 };
+    fn forget_if_unused(&mut self, key: u32) -> Numbers {
+        let Some(group) = self.all.get(key as usize) else { return Numbers::new() };
         if group.desk.is_some() || !group.members.is_empty() || group.settling > 0 {
-            return 0;
+            return Numbers::new();
         }
-        let lost = group.returned.len() + group.backlog.len();
+        let lost = group.returned.iter().chain(&group.backlog).map(|(number, _)| *number).collect();
         self.by_text.remove(&group.text);
         self.all.remove(key as usize);
         lost
     }
 
     /// A delivery came back because its member was no longer there. Returns what was lost.
-    pub fn bounced(&mut self, key: u32, message: Arc<Message>) -> Lost {
-        let Some(group) = self.all.get_mut(key as usize) else { return 1 };
+    pub fn bounced(&mut self, key: u32, number: u64, message: Arc<Message>) -> Numbers {
+        let Some(group) = self.all.get_mut(key as usize) else { return vec![number] };
         group.settling = group.settling.saturating_sub(1);
-        group.take_back([message]);
+        group.take_back([(number, message)]);
         self.forget_if_unused(key)
     }
 
@@ -502,16 +515,18 @@ impl Groups {
     pub fn dispatch(&mut self, key: u32, topic: &str, weight: usize, qos: u8) -> Chosen {
         let home = self.home;
         let mut dice = Dice { hasher: &self.hasher, random: &mut self.random };
-        let Some(group) = self.all.get_mut(key as usize) else { return Chosen::Wait };
+        let number = self.next;
+        self.next += 1;
+        let Some(group) = self.all.get_mut(key as usize) else { return Chosen::Wait(number) };
         if !group.idle() {
-            return Chosen::Wait;
+            return Chosen::Wait(number);
         }
         let slot = group.choose(topic, self.caps, &mut dice);
         let assigned = slot.and_then(|slot| {
             let counted = qos > 0 && group.members.get(slot as usize)?.options.qos() > 0;
-            group.assign(slot, weight, counted, (home, key))
+            group.assign(slot, (weight, counted), (home, key), number)
         });
-        assigned.map_or(Chosen::Wait, Chosen::Member)
+        assigned.map_or(Chosen::Wait(number), Chosen::Member)
     }
 
     /// A message that was assigned is not sent after all.
@@ -528,15 +543,15 @@ impl Groups {
         self.all.iter().filter(|(_, group)| group.soonest <= now).map(|(key, _)| key as u32).collect()
     }
 
-    /// Lets go of what has expired; says how many messages.
-    pub fn drop_expired(&mut self, key: u32, now: Millis) -> usize {
+    /// Lets go of what has expired.
+    pub fn drop_expired(&mut self, key: u32, now: Millis) -> Numbers {
         let group = self.all.get_mut(key as usize).filter(|group| group.soonest <= now);
-        group.map_or(0, |group| group.drop_expired(now))
+        group.map_or_else(Numbers::new, |group| group.drop_expired(now))
     }
 
     /// Keeps a message until a member has room.
-    pub fn wait(&mut self, key: u32, message: Arc<Message>) -> Result<(), Lost> {
-        self.all.get_mut(key as usize).map_or(Err(1), |group| group.wait(message))
+    pub fn wait(&mut self, key: u32, number: u64, message: Arc<Message>) -> Result<(), Lost> {
+        self.all.get_mut(key as usize).map_or(Err(1), |group| group.wait(number, message))
     }
 
     /// The next message that waits, with the member that takes it now.
@@ -548,12 +563,12 @@ impl Groups {
             return None;
         }
         // Taken out only when there is a member with room: what a lost member returns meanwhile is older.
-        let first = group.first_waiting()?.clone();
+        let (_, first) = group.first_waiting()?.clone();
         let slot = group.choose(first.view().topic, self.caps, &mut dice)?;
-        let message = group.take_waiting()?;
+        let (number, message) = group.take_waiting()?;
         let counted = message.view().qos as u8 > 0
             && group.members.get(slot as usize).is_some_and(|m| m.options.qos() > 0);
-        let assigned = group.assign(slot, message.weight(), counted, (home, key))?;
+        let assigned = group.assign(slot, (message.weight(), counted), (home, key), number)?;
         Some((message, assigned))
     }
 }
@@ -580,7 +595,7 @@ mod tests {
 
     fn join(stay: u32) -> Join {
         let options = SubscriptionOptions::new(1, false, false, 0);
-        Join { text: "$share/g/q/#".into(), shard: 0, session: stay, stay, options }
+        Join { text: "$share/g/q/#".into(), shard: 0, session: stay, stay, options, kept: false }
     }
 
     #[test]
@@ -591,10 +606,10 @@ mod tests {
         let (key, _) = groups.join(&join(1));
         assert!(matches!(groups.dispatch(key, "q/1", 4, 1), Chosen::Member(_)));
         // The member is full: the second waits, and is still looked at whenever something settles.
-        assert!(matches!(groups.dispatch(key, "q/1", 4, 1), Chosen::Wait));
-        groups.wait(key, message(b"2")).unwrap();
+        let Chosen::Wait(number) = groups.dispatch(key, "q/1", 4, 1) else { unreachable!("it is full") };
+        groups.wait(key, number, message(b"2")).unwrap();
         assert!(groups.next(key).is_none());
-        let (text, returned) = ("$share/g/q/#".into(), vec![message(b"1")]);
+        let (text, returned) = ("$share/g/q/#".into(), vec![(1, message(b"1"))]);
         groups.gone(Gone { text, shard: 0, session: 1, stay: 1, arrived: u64::MAX, returned, away: true });
         groups.join(&join(2));
         assert_eq!(groups.next(key).unwrap().0.payload(), b"1");

@@ -26,6 +26,7 @@ const ANSWER_TOO_LARGE: End = End::new(
 impl Core {
     pub(super) fn subscribe(&mut self, key: u32, session: u32, packet: &Subscribe<'_>) -> Result<(), End> {
         let version = self.clients.connections.get(key as usize).map_or(Version::V311, |c| c.link.version);
+        let mark = self.clients.ledger.mark();
         let mut reasons: SmallVec<[u8; 16]> = SmallVec::new();
         for wish in packet.filters.iter() {
             let reason = match self.add_subscription(session, &wish, packet.subscription_id) {
@@ -46,7 +47,9 @@ impl Core {
             properties: ReasonProperties::default(),
             reasons: &reasons,
         };
-        let fits = self.clients.send(key, PacketLabel::SubAck, |out| suback.encode(version, out));
+        let after = self.clients.ledger.since(mark);
+        let fits =
+            self.clients.send_after(key, after, PacketLabel::SubAck, |out| suback.encode(version, out));
         fits.then_some(()).ok_or(ANSWER_TOO_LARGE)
     }
 
@@ -82,9 +85,12 @@ impl Core {
             self.index.unsubscribe(wish.filter, target);
             return Err(quota);
         }
-        if added.first {
-            self.exchange.interest.add(&added.filter, self.id);
+        let stored = self.clients.sessions.get(session as usize).map_or(0, |s| s.stored);
+        let kept = stored != 0 && wish.qos != QoS::AtMostOnce;
+        if added.first || kept {
+            self.exchange.interest.add(&added.filter, self.id, kept);
         }
+        self.clients.ledger.subscribe(stored, wish.filter, options);
         let new = added.replaced.is_none();
         if new && let Some(target) = self.clients.sessions.get_mut(session as usize) {
             insert_filter(&mut target.filters, added.filter.clone());
@@ -111,6 +117,7 @@ impl Core {
     ) -> Result<(), ()> {
         let stay = self.next_stay();
         let Some(target) = self.clients.sessions.get_mut(session as usize) else { return Ok(()) };
+        let kept = target.stored != 0;
         let memberships = target.memberships.get_or_insert_default();
         let join = match place(memberships, text) {
             Ok(at) => {
@@ -121,7 +128,7 @@ impl Core {
                     known.arrived = 0;
                     known.present = true;
                 }
-                Join { text: known.filter.clone(), shard: self.id, session, stay: known.stay, options }
+                Join { text: known.filter.clone(), shard: self.id, session, stay: known.stay, options, kept }
             }
             Err(_) if full => {
                 if memberships.is_empty() {
@@ -140,15 +147,17 @@ impl Core {
                     options,
                 };
                 memberships.insert(at, new);
-                Join { text, shard: self.id, session, stay, options }
+                Join { text, shard: self.id, session, stay, options, kept }
             }
         };
+        let stored = target.stored;
+        self.clients.ledger.subscribe(stored, text, options);
         self.send_join(join);
         Ok(())
     }
 
     /// Tells a stay apart from all others of all shards.
-    fn next_stay(&mut self) -> u32 {
+    pub(super) fn next_stay(&mut self) -> u32 {
         let number = self.next_number();
         number.wrapping_mul(u32::from(self.exchange.shards())).wrapping_add(u32::from(self.id))
     }
@@ -158,7 +167,8 @@ impl Core {
         if home == self.id {
             self.member_joins(&join);
         } else {
-            self.exchange.interest.expect(&Arc::from(super::shared::split(&join.text).1), home);
+            let kept = join.kept;
+            self.exchange.interest.expect(&Arc::from(super::shared::split(&join.text).1), home, kept);
             self.post(home, Mail::Join(Box::new(join)));
         }
     }
@@ -166,6 +176,7 @@ impl Core {
     /// Puts a resumed session's memberships back into their groups.
     pub(super) fn rejoin_groups(&mut self, session: u32) {
         let count = self.memberships(session);
+        let kept = self.clients.sessions.get(session as usize).is_some_and(|s| s.stored != 0);
         for at in 0..count {
             let stay = self.next_stay();
             let Some(membership) = self.membership_mut(session, at) else { return };
@@ -173,7 +184,7 @@ impl Core {
             membership.arrived = 0;
             membership.present = true;
             let (text, options) = (membership.filter.clone(), membership.options);
-            self.send_join(Join { text, shard: self.id, session, stay, options });
+            self.send_join(Join { text, shard: self.id, session, stay, options, kept });
         }
     }
 
@@ -240,7 +251,7 @@ impl Core {
         self.clients.counters.shared_redispatched += returned.len() as u64;
         let home = self.exchange.home(&text);
         let arrived = if home == id { u64::MAX } else { arrived };
-        let returned = returned.into_iter().map(|delivery| delivery.message).collect();
+        let returned = returned.into_iter().filter_map(|d| Some((d.via?.number, d.message))).collect();
         let gone = Gone { text, shard: id, session, stay, arrived, returned, away };
         if home == id {
             self.member_goes(gone);
@@ -268,6 +279,7 @@ impl Core {
         packet: &Unsubscribe<'_>,
     ) -> Result<(), End> {
         let version = self.clients.connections.get(key as usize).map_or(Version::V311, |c| c.link.version);
+        let mark = self.clients.ledger.mark();
         let mut reasons: SmallVec<[u8; 16]> = SmallVec::new();
         for filter in packet.filters.iter() {
             let known = self.remove_subscription(session, filter);
@@ -279,7 +291,9 @@ impl Core {
             properties: ReasonProperties::default(),
             reasons: &reasons,
         };
-        let fits = self.clients.send(key, PacketLabel::UnsubAck, |out| unsuback.encode(version, out));
+        let after = self.clients.ledger.since(mark);
+        let fits =
+            self.clients.send_after(key, after, PacketLabel::UnsubAck, |out| unsuback.encode(version, out));
         fits.then_some(()).ok_or(ANSWER_TOO_LARGE)
     }
 
@@ -290,9 +304,11 @@ impl Core {
             .get(session as usize)
             .and_then(|s| s.memberships.as_ref())
             .and_then(|memberships| place(memberships, filter).ok());
+        let stored = self.clients.sessions.get(session as usize).map_or(0, |s| s.stored);
         if let Some(at) = shared {
             let there = self.membership_mut(session, at).is_some_and(|m| !m.ended);
             if there {
+                self.clients.ledger.unsubscribe(stored, filter);
                 self.end_membership(session, at);
             }
             return there;
@@ -300,6 +316,7 @@ impl Core {
         if !self.drop_interest(filter, Target::session(session)) {
             return false;
         }
+        self.clients.ledger.unsubscribe(stored, filter);
         self.cancel_replay(session, filter);
         let Some(target) = self.clients.sessions.get_mut(session as usize) else { return true };
         if let Ok(at) = target.filters.binary_search_by(|known| (**known).cmp(filter)) {
@@ -333,12 +350,12 @@ impl Core {
 }
 
 /// Where a shared subscription stands, or would stand, among those of a session, which are in the order of their texts.
-fn place(memberships: &[Membership], text: &str) -> Result<usize, usize> {
+pub(super) fn place(memberships: &[Membership], text: &str) -> Result<usize, usize> {
     memberships.binary_search_by(|known| (*known.filter).cmp(text))
 }
 
 /// Puts a new filter among a session's, in the order of their texts. One is the rule: no room is kept for a second.
-fn insert_filter(filters: &mut Vec<Arc<str>>, filter: Arc<str>) {
+pub(super) fn insert_filter(filters: &mut Vec<Arc<str>>, filter: Arc<str>) {
     if filters.is_empty() {
         filters.reserve_exact(1);
     }

@@ -50,6 +50,8 @@ pub struct Outgoing<'m> {
     pub message: MessageRef<'m>,
     /// The same, able to wait; made when the first receiver needs it.
     pub owned: Option<Arc<Message>>,
+    /// What the store knows it by if several wait for it; 0 while nobody does.
+    pub body: u64,
     expiry: Option<u32>,
     many: bool,
     frames: Vec<u8>,
@@ -69,7 +71,12 @@ impl<'m> Outgoing<'m> {
     /// [`Self::scratch`].
     pub fn new(message: MessageRef<'m>, now: Millis, many: bool, scratch: Vec<u8>) -> Self {
         let expiry = message.remaining_expiry(now);
-        Self { message, owned: None, expiry, many, frames: scratch, shapes: [None; 4] }
+        Self { message, owned: None, body: 0, expiry, many, frames: scratch, shapes: [None; 4] }
+    }
+
+    /// Whether several receivers get it.
+    pub fn many(&self) -> bool {
+        self.many
     }
 
     /// The message, able to wait.

@@ -49,7 +49,7 @@ impl Scene {
     fn set(cast: &Cast, version: Version, level: u8) -> Self {
         let settings = Arc::new(Settings { shards: 1, ..Settings::default() });
         let now = Now { mono: 1_000, unix: 1_700_000_000_000 };
-        let core = Core::new(0, Arc::new(Exchange::new(settings, None, 7)), now, 7);
+        let core = Core::new(0, Arc::new(Exchange::new(settings, None, None, 7)), now, 7);
         let mut scene = Self {
             core,
             now,

@@ -117,7 +117,7 @@ pub struct World {
 impl World {
     /// A world at rest.
     pub fn new(plan: Plan, traced: bool) -> Self {
-        let exchange = Arc::new(Exchange::new(plan.settings.clone(), None, plan.seed));
+        let exchange = Arc::new(Exchange::new(plan.settings.clone(), None, None, plan.seed));
         let now = 1_000;
         let clock = Now { mono: now, unix: now };
         let cores = (0..plan.shards)

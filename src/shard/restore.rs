@@ -1,0 +1,327 @@
+//! Everything back, before anybody is let in.
+//!
+//! Works on all cores at once, while no thread runs them: where a client, a group or a topic lives is decided anew in
+//! each process.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use hashbrown::{HashMap, HashSet};
+
+use super::clients::open_outbox;
+use super::mailbox::{Gone, Join};
+use super::records::{self, Owed};
+use super::subscribe::{insert_filter, place};
+use super::{Core, ShardId};
+use crate::clock::Now;
+use crate::message::{Delivery, Message};
+use crate::protocol::PacketId;
+use crate::session::{Membership, Session};
+use crate::store::{LoadError, Store, Table};
+use crate::topic::{Subscription, SubscriptionOptions, Target};
+
+/// Documents named in [`Restored::unreadable`] at most.
+const NAMED: usize = 16;
+
+/// What came back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Sessions.
+    pub sessions: usize,
+    /// Subscriptions, shared ones included.
+    pub subscriptions: usize,
+    /// Deliveries that sessions are owed.
+    pub owed: usize,
+    /// Retained messages.
+    pub retained: usize,
+    /// Messages that groups have to give.
+    pub given: usize,
+    /// Documents that belong to nothing any more, deleted.
+    pub orphans: usize,
+    /// Documents that could not be read. They stay in the store.
+    pub unreadable: usize,
+    /// The first of them, by table and key.
+    pub named: Vec<String>,
+}
+
+/// A session's shard and slab key.
+type Place = (ShardId, u32);
+
+struct Restoring<'c> {
+    cores: &'c mut [Core],
+    sessions: HashMap<u64, Place, ahash::RandomState>,
+    /// Sessions that had a connection when the process ended.
+    connected: Vec<Place>,
+    bodies: HashMap<u64, Arc<Message>, ahash::RandomState>,
+    referred: HashSet<u64, ahash::RandomState>,
+    report: Restored,
+}
+
+/// Brings back what `store` has kept, into cores that have done nothing yet.
+pub fn restore(cores: &mut [Core], store: &dyn Store) -> Result<Restored, LoadError> {
+    let mut all = Restoring {
+        cores,
+        sessions: HashMap::default(),
+        connected: Vec::new(),
+        bodies: HashMap::default(),
+        referred: HashSet::default(),
+        report: Restored::default(),
+    };
+    // Each refers to what came before.
+    let order = [
+        Table::Sessions,
+        Table::Subscriptions,
+        Table::Received,
+        Table::Bodies,
+        Table::Owed,
+        Table::Retained,
+        Table::Groups,
+    ];
+    let mut orphans = Vec::new();
+    for table in order {
+        store.load(table, &mut |key, value| match all.document(table, key, value) {
+            Outcome::Restored => {}
+            Outcome::Orphan => orphans.push((table, Box::<[u8]>::from(key))),
+            Outcome::Unreadable => all.report.unreadable(table, key),
+        })?;
+    }
+    all.report.orphans = orphans.len();
+    all.finish(&orphans);
+    Ok(all.report)
+}
+
+enum Outcome {
+    Restored,
+    /// What it refers to is gone.
+    Orphan,
+    Unreadable,
+}
+
+impl Restored {
+    fn unreadable(&mut self, table: Table, key: &[u8]) {
+        self.unreadable += 1;
+        if self.named.len() < NAMED {
+            self.named.push(format!("{} {}", table.name(), key.escape_ascii()));
+        }
+    }
+}
+
+impl Restoring<'_> {
+    fn document(&mut self, table: Table, key: &[u8], value: &[u8]) -> Outcome {
+        match table {
+            Table::Sessions => self.session(key, value),
+            Table::Subscriptions => self.subscription(key, value),
+            Table::Received => self.received(key),
+            Table::Bodies => self.body(key, value),
+            Table::Owed => self.owed(key, value),
+            Table::Retained => self.retained(key, value),
+            Table::Groups => self.group(key, value),
+        }
+    }
+
+    fn place(&self, stored: u64) -> Option<Place> {
+        self.sessions.get(&stored).copied()
+    }
+
+    fn now(&self) -> Now {
+        self.cores.first().map(|core| core.clients.now).unwrap_or_default()
+    }
+
+    fn core(&mut self, shard: ShardId) -> Option<&mut Core> {
+        self.cores.get_mut(usize::from(shard))
+    }
+
+    fn home(&self, name: &str) -> ShardId {
+        self.cores.first().map_or(0, |core| core.exchange.home(name))
+    }
+
+    fn seen(&self, number: u64) {
+        if let Some(core) = self.cores.first() {
+            core.clients.ledger.seen(number);
+        }
+    }
+
+    fn session(&mut self, key: &[u8], value: &[u8]) -> Outcome {
+        let now = self.now();
+        let (Some((stored, [])), Some(kept)) =
+            (records::read_session_key(key), records::read_session(value, now))
+        else {
+            return Outcome::Unreadable;
+        };
+        self.seen(stored);
+        let shard = self.home(kept.client_id);
+        let Some(core) = self.core(shard) else { return Outcome::Unreadable };
+        if core.clients.find(kept.client_id).is_some() {
+            return Outcome::Orphan;
+        }
+        let generation = core.next_number();
+        let mut session = Session::new(Arc::from(kept.client_id), generation);
+        session.stored = stored;
+        session.expiry = kept.expiry;
+        session.ends_at = kept.ends_at;
+        session.will = kept.will.map(Box::new);
+        if kept.connected {
+            session.lose_connection(now.mono);
+        }
+        let place = (shard, core.clients.insert(session));
+        core.exchange.sessions.fetch_add(1, Ordering::Relaxed);
+        if kept.connected {
+            self.connected.push(place);
+        }
+        self.sessions.insert(stored, place);
+        self.report.sessions += 1;
+        Outcome::Restored
+    }
+
+    fn subscription(&mut self, key: &[u8], value: &[u8]) -> Outcome {
+        let Some((stored, filter)) = records::read_session_key(key) else { return Outcome::Unreadable };
+        let (Ok(filter), Some(options)) = (std::str::from_utf8(filter), records::read_subscription(value))
+        else {
+            return Outcome::Unreadable;
+        };
+        let Some((shard, session)) = self.place(stored) else { return Outcome::Orphan };
+        self.report.subscriptions += 1;
+        if filter.starts_with("$share/") {
+            return self.member((shard, session), filter, options);
+        }
+        let Some(core) = self.core(shard) else { return Outcome::Orphan };
+        let target = Target::session(session);
+        let added = core.index.subscribe(filter, Subscription { target, options });
+        core.exchange.interest.add(&added.filter, shard, options.qos() > 0);
+        if let Some(target) = core.clients.sessions.get_mut(session as usize) {
+            insert_filter(&mut target.filters, added.filter);
+        }
+        Outcome::Restored
+    }
+
+    /// A member comes back as one that is away.
+    fn member(&mut self, (shard, session): Place, text: &str, options: SubscriptionOptions) -> Outcome {
+        let home = self.home(text);
+        let text: Arc<str> = Arc::from(text);
+        let Some(core) = self.core(shard) else { return Outcome::Orphan };
+        let stay = core.next_stay();
+        let membership =
+            Membership { filter: text.clone(), stay, arrived: 0, present: false, ended: false, options };
+        if let Some(target) = core.clients.sessions.get_mut(session as usize) {
+            let memberships = target.memberships.get_or_insert_default();
+            let at = place(memberships, &text).unwrap_or_else(|at| at);
+            memberships.insert(at, membership);
+        }
+        if let Some(home) = self.core(home) {
+            let join = Join { text: text.clone(), shard, session, stay, options, kept: true };
+            let (group, new) = home.groups.join(&join);
+            let gone =
+                Gone { text, shard, session, stay, arrived: u64::MAX, returned: Vec::new(), away: true };
+            home.groups.gone(gone);
+            if new {
+                home.subscribe_group(group);
+            }
+        }
+        Outcome::Restored
+    }
+
+    fn received(&mut self, key: &[u8]) -> Outcome {
+        let read = records::read_session_key(key)
+            .and_then(|(stored, id)| Some((stored, PacketId::new(records::read_packet_id(id)?)?)));
+        let Some((stored, id)) = read else { return Outcome::Unreadable };
+        let Some((shard, session)) = self.place(stored) else { return Outcome::Orphan };
+        let core = self.core(shard);
+        if let Some(target) = core.and_then(|core| core.clients.sessions.get_mut(session as usize)) {
+            target.received.get_or_insert_default().insert(id);
+        }
+        Outcome::Restored
+    }
+
+    fn body(&mut self, key: &[u8], value: &[u8]) -> Outcome {
+        let now = self.now();
+        let (Some(body), Some(message)) = (records::read_number(key), records::read_body(value, "", now))
+        else {
+            return Outcome::Unreadable;
+        };
+        self.seen(body);
+        self.bodies.insert(body, message);
+        Outcome::Restored
+    }
+
+    fn owed(&mut self, key: &[u8], value: &[u8]) -> Outcome {
+        let now = self.now();
+        let read = records::read_session_key(key)
+            .and_then(|(stored, number)| Some((stored, records::read_number(number)?)));
+        let (Some((stored, number)), Some(owed)) = (read, records::read_owed(value, now)) else {
+            return Outcome::Unreadable;
+        };
+        let Some((shard, key)) = self.place(stored) else { return Outcome::Orphan };
+        let delivery = match owed {
+            Owed::Released => None,
+            Owed::Message(delivery) => Some(delivery),
+            Owed::Body { body, qos, retain, ids } => {
+                // Whoever was the last to let go of the message deleted it; this one's letting go was not durable.
+                let Some(message) = self.bodies.get(&body).cloned() else { return Outcome::Orphan };
+                self.referred.insert(body);
+                Some(Delivery { message, ids, via: None, qos, retain, body })
+            }
+        };
+        let Some(core) = self.core(shard) else { return Outcome::Orphan };
+        if let Some(body) = delivery.as_ref().map(|delivery| delivery.body).filter(|&body| body != 0) {
+            core.clients.ledger.refer(body);
+        }
+        if let Some(session) = core.clients.sessions.get_mut(key as usize) {
+            open_outbox(&mut core.clients.outboxes, session).restore(number, delivery);
+        }
+        self.report.owed += 1;
+        Outcome::Restored
+    }
+
+    fn retained(&mut self, key: &[u8], value: &[u8]) -> Outcome {
+        let now = self.now();
+        let read = std::str::from_utf8(key).ok().and_then(|topic| {
+            let message = records::read_body(value, topic, now)?;
+            Some((topic, message))
+        });
+        let Some((topic, message)) = read else { return Outcome::Unreadable };
+        let home = self.home(topic);
+        if let Some(core) = self.core(home) {
+            core.restore_retained(message);
+        }
+        self.report.retained += 1;
+        Outcome::Restored
+    }
+
+    fn group(&mut self, key: &[u8], value: &[u8]) -> Outcome {
+        let now = self.now();
+        let (Some((text, number)), Some(message)) =
+            (records::read_group_key(key), records::read_body(value, "", now))
+        else {
+            return Outcome::Unreadable;
+        };
+        let home = self.home(text);
+        // The desk's groups are there without members; any other has lost its last one.
+        if !self.core(home).is_some_and(|core| core.groups.restore(text, number, message)) {
+            return Outcome::Orphan;
+        }
+        self.report.given += 1;
+        Outcome::Restored
+    }
+
+    fn finish(&mut self, orphans: &[(Table, Box<[u8]>)]) {
+        if let Some(core) = self.cores.first_mut() {
+            for (table, key) in orphans {
+                core.clients.ledger.forget(*table, key);
+            }
+            for body in self.bodies.keys().filter(|body| !self.referred.contains(*body)) {
+                core.clients.ledger.forget_body(*body);
+            }
+        }
+        for (shard, key) in std::mem::take(&mut self.connected) {
+            if let Some(core) = self.core(shard) {
+                core.write_down(key);
+            }
+        }
+        for core in self.cores.iter_mut() {
+            let keys: Vec<u32> = core.clients.sessions.iter().map(|(key, _)| key as u32).collect();
+            for key in keys {
+                core.arm_session(key);
+            }
+        }
+    }
+}
