@@ -25,6 +25,7 @@ pub(super) struct RawFile {
     pub(super) session: RawSession,
     pub(super) sharing: RawSharing,
     pub(super) retained: RawRetained,
+    pub(super) store: RawStore,
     pub(super) http: RawHttp,
     pub(super) sys: RawSys,
     pub(super) log: RawLog,
@@ -94,6 +95,15 @@ pub(super) struct RawRetained {
     pub(super) enabled: Switch,
     pub(super) max_messages: Count,
     pub(super) max_bytes: Measured,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct RawStore {
+    pub(super) directory: Word,
+    pub(super) commit_interval: Measured,
+    pub(super) commit_batch: Measured,
+    pub(super) cache: Measured,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -3,6 +3,7 @@
 //! A wrong value is told and its default taken in its place, so that one run finds everything.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -11,7 +12,8 @@ use super::problem::{Problems, Source};
 use super::raw::{RawFile, RawGroup, RawListener};
 use super::settings::{
     GroupRule, HttpSettings, LimitSettings, ListenerSettings, LogFormat, LogSettings, MAX_SHARDS, Overflow,
-    RetainedSettings, SessionSettings, Settings, SharingSettings, Strategy, SysSettings, cores,
+    RetainedSettings, SessionSettings, Settings, SharingSettings, StoreSettings, Strategy, SysSettings,
+    cores,
 };
 use super::units::{show_bytes, show_duration};
 use super::values::{ADDRESS, PLENTY, Values, switch};
@@ -83,6 +85,7 @@ impl Resolve<'_> {
                 max_messages: read!(self.count retained.max_messages in 1..=1_000_000_000),
                 max_bytes: read!(self.size retained.max_bytes in 1024..=PLENTY),
             },
+            store: self.store(),
             http: self.http(),
             sys: self.sys(),
             log: self.log(),
@@ -228,6 +231,16 @@ impl Resolve<'_> {
             return None;
         }
         Some(GroupRule { filter_or_name: word.get_ref().clone(), strategy, key_level })
+    }
+
+    fn store(&mut self) -> StoreSettings {
+        let directory = self.raw.store.directory.as_ref().map(|written| written.get_ref().as_str());
+        StoreSettings {
+            directory: directory.filter(|path| !path.is_empty()).map(PathBuf::from),
+            commit_interval: read!(self.duration store.commit_interval in Duration::ZERO..=SECOND),
+            commit_batch: read!(self.size store.commit_batch in 4096..=1 << 30),
+            cache: read!(self.size store.cache in 1 << 20..=PLENTY),
+        }
     }
 
     fn http(&mut self) -> Option<HttpSettings> {

@@ -26,6 +26,8 @@ pub struct Settings {
     pub sharing: SharingSettings,
     /// Retained messages.
     pub retained: RetainedSettings,
+    /// What outlives the process.
+    pub store: StoreSettings,
     /// Metrics and health over HTTP; `None` opens no such listener.
     pub http: Option<HttpSettings>,
     /// The `$SYS` topics.
@@ -53,6 +55,7 @@ impl Default for Settings {
             session: SessionSettings::default(),
             sharing: SharingSettings::default(),
             retained: RetainedSettings::default(),
+            store: StoreSettings::default(),
             http: Some(HttpSettings::default()),
             sys: SysSettings::default(),
             log: LogSettings::default(),
@@ -241,6 +244,25 @@ pub struct RetainedSettings {
 impl Default for RetainedSettings {
     fn default() -> Self {
         Self { enabled: true, max_messages: 1_000_000, max_bytes: 1 << 30 }
+    }
+}
+
+/// The store: sessions, what they are owed, retained messages, backlogs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreSettings {
+    /// Where it is on disk; relative to the working directory. `None` keeps everything in memory: a restart forgets it.
+    pub directory: Option<PathBuf>,
+    /// How long changes gather before they are made durable; zero: as soon as the last commit is done.
+    pub commit_interval: Duration,
+    /// Bytes of changes that do not wait for the interval to be over.
+    pub commit_batch: usize,
+    /// Memory for documents read from disk, in bytes.
+    pub cache: usize,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self { directory: None, commit_interval: Duration::ZERO, commit_batch: 1 << 20, cache: 64 << 20 }
     }
 }
 

@@ -8,11 +8,12 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::raw::{
-    RawDesk, RawGroup, RawHttp, RawLimits, RawListener, RawLog, RawRetained, RawSession, RawSharing, RawSys,
+    RawDesk, RawGroup, RawHttp, RawLimits, RawListener, RawLog, RawRetained, RawSession, RawSharing,
+    RawStore, RawSys,
 };
 use super::settings::{
     GroupRule, HttpSettings, LimitSettings, ListenerSettings, LogFormat, LogSettings, Overflow,
-    RetainedSettings, SessionSettings, SharingSettings, Strategy, SysSettings,
+    RetainedSettings, SessionSettings, SharingSettings, StoreSettings, Strategy, SysSettings,
 };
 use super::*;
 
@@ -50,10 +51,11 @@ fn nothing_is_the_defaults() {
 }
 
 #[test]
-fn the_shipped_file_is_the_defaults_and_a_desk() {
+fn the_shipped_file_is_the_defaults_with_a_store_and_a_desk() {
     let loaded = parse(SHIPPED, Path::new("conf/switchboard.toml"), &[]).unwrap_or_else(|p| panic!("{p:?}"));
     let routing_file = Some("conf/routing.toml".into());
-    assert_eq!(loaded.settings, Settings { routing_file, ..Settings::default() });
+    let store = StoreSettings { directory: Some("data".into()), ..StoreSettings::default() };
+    assert_eq!(loaded.settings, Settings { store, routing_file, ..Settings::default() });
     assert!(loaded.routing.unwrap().tenants().count() > 0);
 }
 
@@ -73,6 +75,7 @@ fn the_shipped_file_has_every_key_in_its_table() {
             "session" => ("[session]".to_owned(), keys::<RawSession>()),
             "sharing" => ("[sharing]".to_owned(), keys::<RawSharing>()),
             "retained" => ("[retained]".to_owned(), keys::<RawRetained>()),
+            "store" => ("[store]".to_owned(), keys::<RawStore>()),
             "http" => ("[http]".to_owned(), keys::<RawHttp>()),
             "sys" => ("[sys]".to_owned(), keys::<RawSys>()),
             "log" => ("[log]".to_owned(), keys::<RawLog>()),
@@ -160,6 +163,11 @@ strategy = "least_inflight"
 enabled = false
 max_messages = 16
 max_bytes = "7KiB"
+[store]
+directory = "/var/lib/somewhere"
+commit_interval = "5ms"
+commit_batch = "8KiB"
+cache = "2MiB"
 [http]
 bind = "127.0.0.1:0"
 [sys]
@@ -229,6 +237,12 @@ fn other() -> Settings {
             backlog_bytes: 6144,
         },
         retained: RetainedSettings { enabled: false, max_messages: 16, max_bytes: 7168 },
+        store: StoreSettings {
+            directory: Some("/var/lib/somewhere".into()),
+            commit_interval: Duration::from_millis(5),
+            commit_batch: 8192,
+            cache: 2 << 20,
+        },
         http: Some(HttpSettings { bind: address("127.0.0.1:0") }),
         sys: SysSettings { interval: Duration::ZERO },
         log: LogSettings { format: LogFormat::Json, level: "warn,switchboard::net=debug".to_owned() },
@@ -240,6 +254,7 @@ fn other() -> Settings {
 fn every_key_is_heard() {
     assert_eq!(settings(OTHER, &[]), other());
     assert_eq!(settings("http.enabled = false", &[]).http, None);
+    assert_eq!(settings("store.directory = \"\"", &[]).store.directory, None);
 }
 
 #[test]

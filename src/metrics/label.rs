@@ -215,6 +215,8 @@ labels! {
         ConnectionLimit = "connection_limit",
         /// The bound on sessions is reached (0x97).
         SessionLimit = "session_limit",
+        /// The session would have to be written down, and nothing can be (0x97, 0x83).
+        Store = "store",
         /// The broker is shutting down (0x88).
         Draining = "draining",
     }
@@ -251,6 +253,8 @@ labels! {
         PayloadInvalid = "payload_invalid",
         /// Any other rule of the desk (0x83).
         Desk = "desk",
+        /// The message would have to be written down, and nothing can be: no room (0x97), or the disk fails (0x83).
+        Store = "store",
     }
 
     /// Why a filter of a SUBSCRIBE was not granted.
@@ -259,6 +263,8 @@ labels! {
         FilterInvalid = "filter_invalid",
         /// The bound on subscriptions is reached (0x97).
         QuotaExceeded = "quota_exceeded",
+        /// The subscription would have to be written down, and nothing can be (0x97, 0x83).
+        Store = "store",
     }
 
     /// What happened to a retained topic.

@@ -143,6 +143,14 @@ counters! {
     mailbox_congested: u64, "switchboard_mailbox_congested_total",
         "Times another shard's mailbox was full.";
 
+    // The store
+    store_submissions: u64, "switchboard_store_submissions_total",
+        "Turns that had something for the store.";
+    store_bytes: u64, "switchboard_store_bytes_total",
+        "Bytes of changes handed to the store.";
+    answers_held: u64, "switchboard_answers_held_total",
+        "Acknowledgements that waited until what they promise was durable.";
+
     // The desk
     desk_messages: Tally<DeskOutcome>, "switchboard_desk_messages_total",
         "Customers' messages that came to the desk, by outcome.";
@@ -177,6 +185,8 @@ gauges! {
         "Bytes that wait in output buffers for sockets to take them.";
     mailbox_bytes: u64, "switchboard_mailbox_bytes",
         "Bytes that other shards have posted to this one and it has not opened.";
+    store_waiting_bytes: u64, "switchboard_store_waiting_bytes",
+        "Bytes handed to the store that are not durable yet.";
     loop_drift_seconds: f64, "switchboard_loop_drift_seconds",
         "How much later than due the loop's last tick came.";
 }

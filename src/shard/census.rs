@@ -63,6 +63,7 @@ impl Core {
                 .mailboxes
                 .get(usize::from(self.id))
                 .map_or(0, super::mailbox::Mailbox::depth) as u64,
+            store_waiting_bytes: self.clients.ledger.pending() as u64,
             ..self.census.finished.clone()
         }
     }

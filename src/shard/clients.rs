@@ -510,6 +510,7 @@ impl Clients {
     /// Sends the answers that wait for nothing any more.
     pub fn release(&mut self, committed: Sequence) {
         while let Some((connection, answer)) = self.ledger.release(committed) {
+            self.counters.answers_held += 1;
             if let Some(client) = self.connections.get_mut(connection as usize) {
                 client.link.held = client.link.held.saturating_sub(1);
             }

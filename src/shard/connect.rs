@@ -86,7 +86,7 @@ impl Core {
                 if let Some(old) = found.filter(|&s| self.clients.sessions.contains(s as usize)) {
                     self.end_session(old);
                 }
-                match self.new_session(client_id) {
+                match self.may_begin(connect).and_then(|()| self.new_session(client_id)) {
                     Ok(session) => session,
                     Err(refusal) => return Err(self.refuse(key, connect, &refusal).into()),
                 }
@@ -198,6 +198,16 @@ impl Core {
         self.clients.sessions.get(session as usize).filter(|s| s.ends_at > now).map(|_| session)
     }
 
+    /// A session that has to be written down cannot begin while nothing can be.
+    fn may_begin(&self, connect: &Connect<'_>) -> Result<(), Refusal> {
+        match self.unwell() {
+            Some(code) if wished_expiry(connect) > 0 => {
+                Err(Refusal::new(code, RefuseReason::Store, "no new persistent session can be stored"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn new_session(&mut self, client_id: &str) -> Result<u32, Refusal> {
         let limit = self.exchange.settings.limits.max_sessions;
         if self.exchange.sessions.fetch_add(1, Ordering::Relaxed) >= limit {
@@ -232,11 +242,7 @@ impl Core {
         });
         let terms = &self.exchange.settings.session;
         let longest = u32::try_from(terms.max_expiry.as_secs()).unwrap_or(EXPIRES_NEVER);
-        let wished = match connect.version {
-            Version::V5 => connect.properties.session_expiry.unwrap_or(0),
-            _ if connect.clean_start => 0,
-            _ => EXPIRES_NEVER,
-        };
+        let wished = wished_expiry(connect);
         if let Some(state) = self.clients.sessions.get_mut(session as usize) {
             state.connection = key;
             state.expiry = wished.min(longest);
@@ -331,6 +337,15 @@ impl Core {
     pub(super) fn topic_limits(&self) -> topic::Limits {
         let limits = &self.exchange.settings.limits;
         topic::Limits { max_levels: limits.max_topic_levels, max_bytes: limits.max_topic_bytes }
+    }
+}
+
+/// Session Expiry Interval as the client wishes it; with MQTT 3.1.1 Clean Session says it.
+fn wished_expiry(connect: &Connect<'_>) -> u32 {
+    match connect.version {
+        Version::V5 => connect.properties.session_expiry.unwrap_or(0),
+        _ if connect.clean_start => 0,
+        _ => EXPIRES_NEVER,
     }
 }
 

@@ -154,15 +154,17 @@ impl Ledger {
     }
 
     /// Hands over what this turn has written, once its mail is posted.
-    pub(super) fn submit(&mut self) {
+    /// Returns how many bytes that was, if there was anything.
+    pub(super) fn submit(&mut self) -> Option<usize> {
         self.crossing = 0;
         let Submission { batch, expects, joined } = &self.submission;
         if batch.is_empty() && *expects == 0 && joined.is_empty() {
-            return;
+            return None;
         }
-        if let Some(store) = &self.store {
-            self.last = store.submit(self.lane, std::mem::take(&mut self.submission));
-        }
+        let store = self.store.as_ref()?;
+        let bytes = batch.len();
+        self.last = store.submit(self.lane, std::mem::take(&mut self.submission));
+        Some(bytes)
     }
 
     /// Whether something is written down that is not handed over.
@@ -176,9 +178,14 @@ impl Ledger {
         !self.held.is_empty() || !self.assurances.is_empty()
     }
 
+    /// Bytes that wait to become durable.
+    pub fn pending(&self) -> usize {
+        self.store.as_ref().map_or(0, |store| store.waiting(self.lane))
+    }
+
     /// Whether so much waits that publishers have to be held back.
     pub fn congested(&self) -> bool {
-        self.store.as_ref().is_some_and(|store| store.waiting(self.lane) > FULL)
+        self.pending() > FULL
     }
 
     /// Whether a connection with so many answers that wait has to be held back.

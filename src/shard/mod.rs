@@ -28,6 +28,7 @@ mod sticky;
 mod subscribe;
 mod ticks;
 pub mod timers;
+mod unwell;
 pub mod wire;
 
 use std::collections::VecDeque;
@@ -41,7 +42,7 @@ use crate::message::Message;
 use crate::metrics::{CloseReason, Counters};
 use crate::protocol::ReasonCode;
 use crate::session::Connection;
-use crate::store::Store;
+use crate::store::{Health, Store};
 use crate::topic::SubscriptionIndex;
 use clients::{Client, Clients};
 use interest::{Interest, Mask};
@@ -196,6 +197,8 @@ pub struct Core {
     random: fastrand::Rng,
     number: u32,
     draining: bool,
+    /// How the store was when the turn began.
+    health: Health,
 }
 
 impl Core {
@@ -225,6 +228,7 @@ impl Core {
             random: fastrand::Rng::with_seed(seed),
             number: 0,
             draining: false,
+            health: Health::Fine,
             exchange,
         };
         core.open_desk_groups();
@@ -234,6 +238,7 @@ impl Core {
     /// Says what time it is; once a turn.
     pub fn set_now(&mut self, now: Now) {
         self.clients.now = now;
+        self.health = self.clients.ledger.health();
     }
 
     /// A number that this shard has not used, for timers, stays and sessions.

@@ -264,7 +264,10 @@ impl Core {
             }
         }
         // Behind the mail: a shard that has refused something has said so before its part is durable.
-        self.clients.ledger.submit();
+        if let Some(bytes) = self.clients.ledger.submit() {
+            self.clients.counters.store_submissions += 1;
+            self.clients.counters.store_bytes += bytes as u64;
+        }
         if self.full == 0 && !self.held.is_empty() && !self.clients.ledger.congested() {
             self.effects.resume.append(&mut self.held);
         }

@@ -70,7 +70,10 @@ impl Core {
             qos: publish.qos,
             retain: publish.retain,
         };
-        let outcome = self.check_topic(topic).and_then(|()| self.enter(&message));
+        let outcome = self
+            .check_topic(topic)
+            .and_then(|()| self.can_be_kept(session, &message))
+            .and_then(|()| self.enter(&message));
         self.looked_up.properties = kept;
         self.hold_back(key);
         self.confirm(key, session, publish, outcome, mark)

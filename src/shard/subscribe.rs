@@ -61,6 +61,10 @@ impl Core {
     ) -> Result<QoS, (ReasonCode, SubscribeRefusal)> {
         let parsed = parse_filter(wish.filter, &self.topic_limits())
             .map_err(|_| (ReasonCode::TOPIC_FILTER_INVALID, SubscribeRefusal::FilterInvalid))?;
+        let stored = self.clients.sessions.get(session as usize).map_or(0, |s| s.stored);
+        if let Some(code) = self.unwell().filter(|_| stored != 0) {
+            return Err((code, SubscribeRefusal::Store));
+        }
         let options = SubscriptionOptions::new(
             wish.qos as u8,
             wish.no_local,
@@ -85,7 +89,6 @@ impl Core {
             self.index.unsubscribe(wish.filter, target);
             return Err(quota);
         }
-        let stored = self.clients.sessions.get(session as usize).map_or(0, |s| s.stored);
         let kept = stored != 0 && wish.qos != QoS::AtMostOnce;
         if added.first || kept {
             self.exchange.interest.add(&added.filter, self.id, kept);
