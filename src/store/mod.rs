@@ -10,12 +10,14 @@
 //! The store knows nothing of what the documents mean.
 
 mod batch;
+pub mod disk;
 mod lanes;
 pub mod memory;
 
 use std::fmt::Debug;
 
 pub use batch::{Batch, Change};
+pub use disk::Disk;
 pub use lanes::{Cut, Lanes};
 pub use memory::Memory;
 

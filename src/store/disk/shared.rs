@@ -1,0 +1,215 @@
+//! What the shards, the journal's thread and the view's thread share.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::{fmt, io};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::super::{Health, Lane, Lanes, Sequence, Submission};
+use super::Options;
+use super::journal::Segment;
+use super::overlay::Overlay;
+
+/// Called with a lane whose committed number has grown.
+pub type Wake = Box<dyn Fn(Lane) + Send + Sync>;
+
+/// How the threads are to end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum End {
+    #[default]
+    NotYet,
+    /// With everything durable and in the view.
+    Close,
+    /// Where they are.
+    Abandon,
+}
+
+/// What the journal's thread does: whether a submission has to rouse it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sleep {
+    /// Waits for a submission.
+    Idle,
+    /// Waits until the interval is over or enough has gathered.
+    Gathering,
+    /// Does not wait for submissions.
+    Busy,
+}
+
+/// Submissions on their way to the journal's thread.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    pub(super) lanes: Lanes,
+    /// Bytes of changes in `lanes`.
+    pub(super) bytes: usize,
+    pub(super) sleep: Sleep,
+    pub(super) end: End,
+}
+
+/// Committed changes on their way to the view.
+#[derive(Debug, Default)]
+pub(super) struct Tables {
+    /// Cuts of the journal since the last checkpoint began.
+    pub(super) active: Overlay,
+    /// What the checkpoint under way applies.
+    pub(super) frozen: Option<Arc<Overlay>>,
+    /// Only until the first submission, for the load: what the view has and the export does not.
+    pub(super) between: Option<Overlay>,
+    /// Bytes that the journal has grown by since the start.
+    pub(super) appended: u64,
+    /// Segments that nothing more is written to.
+    pub(super) closed: Vec<Segment>,
+    pub(super) end: End,
+    /// The journal's thread has ended.
+    pub(super) drained: bool,
+}
+
+impl Tables {
+    /// Bytes of memory that wait for the view.
+    pub(super) fn bytes(&self) -> usize {
+        self.active.bytes() + self.frozen.as_ref().map_or(0, |frozen| frozen.bytes())
+    }
+}
+
+/// See the module.
+pub(super) struct Shared {
+    pub(super) options: Options,
+    pub(super) inbox: Mutex<Inbox>,
+    /// Rouses the journal's thread.
+    pub(super) work: Condvar,
+    pub(super) tables: Mutex<Tables>,
+    /// Rouses the view's thread.
+    pub(super) filled: Condvar,
+    /// Rouses the journal's thread when the view has caught up.
+    pub(super) room: Condvar,
+    pub(super) journal_health: Unwell,
+    pub(super) view_health: Unwell,
+    committed: Box<[AtomicU64]>,
+    waiting: Box<[AtomicUsize]>,
+    wake: OnceLock<Wake>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(super) fn new(options: Options, tables: Tables) -> Self {
+        let lanes = options.lanes;
+        let inbox = Inbox { lanes: Lanes::new(lanes), bytes: 0, sleep: Sleep::Busy, end: End::NotYet };
+        Self {
+            options,
+            inbox: Mutex::new(inbox),
+            work: Condvar::new(),
+            tables: Mutex::new(tables),
+            filled: Condvar::new(),
+            room: Condvar::new(),
+            journal_health: Unwell::default(),
+            view_health: Unwell::default(),
+            committed: (0..lanes).map(|_| AtomicU64::new(0)).collect(),
+            waiting: (0..lanes).map(|_| AtomicUsize::new(0)).collect(),
+            wake: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn submit(&self, lane: Lane, submission: Submission) -> Sequence {
+        let bytes = submission.batch.len();
+        if let Some(waiting) = self.waiting.get(usize::from(lane)) {
+            waiting.fetch_add(bytes, Ordering::Relaxed);
+        }
+        let mut inbox = self.inbox.lock();
+        let sequence = inbox.lanes.submit(lane, submission);
+        inbox.bytes += bytes;
+        let rouse = match inbox.sleep {
+            Sleep::Idle => true,
+            Sleep::Gathering => inbox.bytes >= self.options.commit_batch,
+            Sleep::Busy => false,
+        };
+        if rouse {
+            inbox.sleep = Sleep::Busy;
+            drop(inbox);
+            self.work.notify_one();
+        }
+        sequence
+    }
+
+    pub(super) fn committed(&self, lane: Lane) -> Sequence {
+        self.committed.get(usize::from(lane)).map_or(0, |committed| committed.load(Ordering::Acquire))
+    }
+
+    pub(super) fn waiting(&self, lane: Lane) -> usize {
+        self.waiting.get(usize::from(lane)).map_or(0, |waiting| waiting.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn health(&self) -> Health {
+        match (self.journal_health.get(), self.view_health.get()) {
+            (Health::Fine, view) => view,
+            (journal, _) => journal,
+        }
+    }
+
+    /// Whoever comes first is called.
+    pub(super) fn set_wake(&self, wake: Wake) {
+        let _ = self.wake.set(wake);
+    }
+
+    /// Says which submissions have become durable.
+    pub(super) fn publish(&self, through: &[Option<Sequence>], weights: &[usize]) {
+        for (waiting, weight) in self.waiting.iter().zip(weights) {
+            waiting.fetch_sub(*weight, Ordering::Relaxed);
+        }
+        for (committed, through) in self.committed.iter().zip(through) {
+            if let Some(through) = through {
+                committed.store(*through, Ordering::Release);
+            }
+        }
+        let Some(wake) = self.wake.get() else { return };
+        for (lane, through) in (0..).zip(through) {
+            if through.is_some() {
+                wake(lane);
+            }
+        }
+    }
+}
+
+/// The health of one part, and what is logged of it: each change once.
+#[derive(Debug, Default)]
+pub(super) struct Unwell(AtomicU8);
+
+impl Unwell {
+    pub(super) fn get(&self) -> Health {
+        match self.0.load(Ordering::Acquire) {
+            0 => Health::Fine,
+            1 => Health::Full,
+            _ => Health::Failed,
+        }
+    }
+
+    fn set(&self, health: Health) -> Health {
+        let before = self.get();
+        self.0.store(health as u8, Ordering::Release);
+        before
+    }
+
+    /// Something could not be written.
+    pub(super) fn failed(&self, what: &'static str, path: &Path, error: &io::Error) {
+        let health = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Health::Full,
+            _ => Health::Failed,
+        };
+        if self.set(health) != health {
+            tracing::error!(path = %path.display(), %error, "the {what} cannot be written; it is tried again");
+        }
+    }
+
+    /// Something could be written.
+    pub(super) fn recovered(&self, what: &'static str, path: &Path) {
+        if self.get() != Health::Fine {
+            self.set(Health::Fine);
+            tracing::info!(path = %path.display(), "the {what} can be written again");
+        }
+    }
+}
