@@ -15,12 +15,21 @@ use crate::config::settings::{MAX_SHARDS, Settings};
 use crate::desk::Routing;
 use crate::http::{self, HttpState, Pulse, Readiness};
 use crate::metrics::{Counters, Gauges, Registry, UPKEEP_INTERVAL};
-use crate::net::{self, BindError, Bound, Command, Driver, Loops, Reach, SharedLoops, WAKER};
+use crate::net::{self, BindError, Bound, Command, Driver, Loops, Reach, SharedLoops, Stopped, WAKER};
+use crate::shard::restore::restore;
 use crate::shard::{Core, Exchange, ShardId};
+use crate::store::disk::{Disk, OpenError, Options};
+use crate::store::{Health, LoadError, Store};
 use crate::sys::{Snapshot, Sys};
 
 /// Commands that may wait for one shard.
 const COMMANDS: usize = 64;
+
+/// How often the store is asked how it is.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Rounds of mail between shards that have ended: there, back, and on to a group's member.
+const LAST_ROUNDS: usize = 4;
 
 /// Open files of a shard besides its clients': listeners, polls, wakers.
 const FILES_OF_A_SHARD: usize = 16;
@@ -48,6 +57,12 @@ pub enum StartError {
     /// The system refused a thread, a poll or a runtime.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
+    /// The store could not be opened.
+    #[error("store: {0}")]
+    Store(#[from] OpenError),
+    /// The store could not be read.
+    #[error("store: {0}")]
+    Load(#[from] LoadError),
     /// The metrics could not be set up.
     #[error("metrics: {0}")]
     Metrics(String),
@@ -58,7 +73,8 @@ pub enum StartError {
 pub struct Server {
     addresses: Vec<(String, SocketAddr)>,
     http: Option<SocketAddr>,
-    shards: Vec<JoinHandle<io::Result<bool>>>,
+    shards: Vec<JoinHandle<io::Result<Stopped>>>,
+    store: Option<Arc<Disk>>,
     commands: Vec<mpsc::Sender<Command>>,
     control: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
     readiness: Arc<Readiness>,
@@ -90,7 +106,8 @@ impl Drop for Alarm {
 }
 
 impl Server {
-    /// Opens all listeners and starts a thread for each shard. Clients are let in when this returns.
+    /// Brings back what the store has kept, opens all listeners and starts a thread for each shard. Clients are let in
+    /// when this returns.
     pub fn start(settings: Settings, routing: Option<Arc<Routing>>) -> Result<Self, StartError> {
         let shards = settings.shards;
         if shards == 0 || shards > MAX_SHARDS {
@@ -98,6 +115,16 @@ impl Server {
         }
         let settings = Arc::new(settings);
         let clock = Clock::start();
+        let store = open_store(&settings)?;
+        let kept = store.clone().map(|store| store as Arc<dyn Store>);
+        let exchange = Arc::new(Exchange::new(settings.clone(), routing, kept.clone(), fastrand::u64(..)));
+        let now = clock.now();
+        let mut cores: Vec<Core> = (0..shards)
+            .map(|id| Core::new(id as ShardId, exchange.clone(), now, fastrand::u64(..)))
+            .collect();
+        if let Some(store) = &store {
+            bring_back(&mut cores, &**store, clock)?;
+        }
         let registry = Arc::new(Registry::new().map_err(|error| StartError::Metrics(error.to_string()))?);
         let mut bound: Vec<Bound> = Vec::new();
         for listener in &settings.listeners {
@@ -113,15 +140,17 @@ impl Server {
         let pulse = Arc::new(Pulse::new(shards, clock.mono()));
         let loops: SharedLoops =
             Arc::new(Loops { reach, open, pulse: pulse.clone(), most: most_connections(&settings) });
-        let exchange = Arc::new(Exchange::new(settings.clone(), routing, None, fastrand::u64(..)));
+        if let Some(store) = &store {
+            let loops = loops.clone();
+            store.on_commit(Box::new(move |lane| loops.wake(lane)));
+        }
 
         let addresses = bound.iter().map(|b| (b.name.clone(), b.address)).collect();
         let (mut threads, mut commands) = (Vec::new(), Vec::new());
         let (alarm, failures) = mpsc::channel(shards);
-        for (id, poll) in polls.into_iter().enumerate() {
+        for (id, (poll, core)) in polls.into_iter().zip(cores).enumerate() {
             let sockets = bound.iter_mut().filter_map(|b| b.sockets.pop()).collect();
             let (sender, receiver) = mpsc::channel(COMMANDS);
-            let core = Core::new(id as ShardId, exchange.clone(), clock.now(), fastrand::u64(..));
             let driver = Driver::new(core, poll, sockets, loops.clone(), clock, registry.shard(id))?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let thread = Builder::new().name(format!("shard-{id}"));
@@ -141,6 +170,7 @@ impl Server {
                 now_ms: Box::new(move || clock.mono()),
                 limits: http::Limits::default(),
             },
+            store: kept,
             loops,
             clock,
             interval: settings.sys.interval,
@@ -153,6 +183,7 @@ impl Server {
             addresses,
             http: http_address,
             shards: threads,
+            store,
             commands,
             control: Some((stop, control)),
             readiness,
@@ -185,13 +216,17 @@ impl Server {
 
     fn stop_shards(&mut self, deadline: Duration) -> bool {
         let mut sent = true;
+        let mut cores = Vec::new();
         for shard in &self.commands {
             // A shard that has ended needs no telling.
             let _ = shard.blocking_send(Command::Drain(deadline));
         }
         for shard in self.shards.drain(..) {
             match shard.join() {
-                Ok(Ok(all)) => sent &= all,
+                Ok(Ok(stopped)) => {
+                    sent &= stopped.sent;
+                    cores.push(stopped.core);
+                }
                 Ok(Err(error)) => {
                     sent = false;
                     tracing::error!(%error, "a shard had failed");
@@ -201,6 +236,10 @@ impl Server {
                     tracing::error!("a shard had panicked");
                 }
             }
+        }
+        if let Some(store) = self.store.take() {
+            last_mail(&mut cores);
+            store.close();
         }
         if let Some((stop, control)) = self.control.take() {
             let _ = stop.send(());
@@ -222,6 +261,7 @@ impl Drop for Server {
 struct Control {
     http: Option<TcpListener>,
     state: HttpState,
+    store: Option<Arc<dyn Store>>,
     loops: SharedLoops,
     clock: Clock,
     interval: Duration,
@@ -231,7 +271,8 @@ struct Control {
 
 impl Control {
     async fn run(self, stopped: oneshot::Receiver<()>) {
-        let Self { http, state, loops, clock, interval, shard } = self;
+        let Self { http, state, store, loops, clock, interval, shard } = self;
+        let watch = watch_store(store, state.readiness.clone());
         let publish = async {
             match shard.filter(|_| !interval.is_zero()) {
                 Some(shard) => publish_sys(&loops, clock, interval, &shard).await,
@@ -253,7 +294,69 @@ impl Control {
         };
         tokio::select! {
             _ = stopped => {}
-            () = async { tokio::join!(publish, serve); } => {}
+            () = async { tokio::join!(publish, serve, watch); } => {}
+        }
+    }
+}
+
+/// Says in `/readyz` what the store says of itself.
+async fn watch_store(store: Option<Arc<dyn Store>>, readiness: Arc<Readiness>) {
+    let Some(store) = store else { return };
+    let mut ticks = tokio::time::interval(HEALTH_INTERVAL);
+    loop {
+        ticks.tick().await;
+        match store.health() {
+            Health::Fine => readiness.clear("store"),
+            Health::Full => readiness.block("store", "no room: what has to be kept is refused"),
+            Health::Failed => readiness.block("store", "the disk fails: what has to be kept is refused"),
+        }
+    }
+}
+
+/// Opens the store that the settings name.
+fn open_store(settings: &Settings) -> Result<Option<Arc<Disk>>, StartError> {
+    let Some(directory) = &settings.store.directory else {
+        tracing::warn!("no store: a restart forgets sessions, retained messages and backlogs");
+        return Ok(None);
+    };
+    tracing::info!(directory = %directory.display(), "opening the store");
+    let mut options = Options::new(directory, settings.shards);
+    options.commit_interval = settings.store.commit_interval;
+    options.commit_batch = settings.store.commit_batch;
+    options.cache_bytes = settings.store.cache as u64;
+    let (disk, report) = Disk::open(options)?;
+    let took_ms = report.took.as_millis();
+    tracing::info!(documents = report.documents, replayed = report.cuts_replayed, took_ms, "store open");
+    Ok(Some(Arc::new(disk)))
+}
+
+/// Brings back what the store has kept.
+fn bring_back(cores: &mut [Core], store: &dyn Store, clock: Clock) -> Result<(), StartError> {
+    let begun = clock.mono();
+    let back = restore(cores, store)?;
+    let took_ms = clock.mono() - begun;
+    tracing::info!(
+        sessions = back.sessions,
+        subscriptions = back.subscriptions,
+        owed = back.owed,
+        retained = back.retained,
+        backlog = back.given,
+        took_ms,
+        "restored"
+    );
+    if back.unreadable > 0 {
+        let (documents, first) = (back.unreadable, back.named.join(", "));
+        tracing::error!(documents, first, "documents in the store cannot be read; they are left there");
+    }
+    Ok(())
+}
+
+/// What ended shards have posted to each other at last: what crosses shards is durable only when it has arrived.
+fn last_mail(cores: &mut [Core]) {
+    for _ in 0..LAST_ROUNDS {
+        for core in cores.iter_mut() {
+            core.open_mail(|_| {});
+            core.end_turn();
         }
     }
 }

@@ -26,6 +26,7 @@ use dialogue::{
     Client, Packet, Raw, Subscribe, VERSIONS, Version, message, own, resident_bytes, unsubscribe, will,
 };
 use switchboard::config::Settings;
+use switchboard::config::settings::Overflow;
 
 /// What a round trip of other clients may take at most: far more than it does, far less than nobody would notice.
 const UNHARMED: Duration = Duration::from_secs(2);
@@ -302,6 +303,7 @@ fn a_subscriber_that_never_reads_costs_a_bounded_queue_at_qos_1() {
         s.session.max_inflight = 100;
         s.session.queue_messages = 1000;
         s.session.queue_bytes = 8 * MIB;
+        s.session.overflow = Overflow::DropNewest;
     });
     let others = own.others();
     let mut deaf = bare_subscriber(&own, "deaf", "flood", 1);
@@ -453,15 +455,19 @@ fn a_client_identifier_that_is_too_long_is_refused() {
 }
 
 #[test]
-fn retained_topics_over_the_bound_are_delivered_but_not_kept() {
+fn retained_topics_over_the_bound_are_delivered_but_not_kept_and_the_publisher_is_told() {
     let _turn = alone();
-    let own = own(None, |s| s.retained.max_messages = 50);
+    let own = own(None, |s| {
+        s.shards = 1;
+        s.retained.max_messages = 50;
+    });
     let others = own.others();
     let mut watcher = own.v5("watcher").open();
     watcher.subscribe("kept/#", 1);
     let mut publisher = own.v5("publisher").open();
     for n in 0..80 {
-        publisher.deliver(message(&format!("kept/{n}"), n.to_string()).qos(1).retain());
+        let id = publisher.publish(message(&format!("kept/{n}"), n.to_string()).qos(1).retain());
+        assert_eq!(publisher.expect_puback(id).reason, if n < 50 { 0 } else { 0x97 }, "{n}");
         watcher.receive(&format!("kept/{n}"), n.to_string());
     }
     own.metric_until("switchboard_messages_dropped_total", r#"reason="retained_full""#, |n| n == 30);
@@ -490,11 +496,14 @@ fn retained_bytes_are_bounded_also_when_known_topics_grow() {
     });
     let others = own.others();
     let mut publisher = own.v5("publisher").open();
+    let mut refused = 0;
     for size in [10, 10_000, 50_000] {
         for n in 0..20 {
-            publisher.deliver(message(&format!("grows/{n}"), vec![b'x'; size]).qos(1).retain());
+            let id = publisher.publish(message(&format!("grows/{n}"), vec![b'x'; size]).qos(1).retain());
+            refused += usize::from(publisher.expect_puback(id).reason == 0x97);
         }
     }
+    assert!(refused > 20, "{refused}");
     own.metric_until("switchboard_messages_dropped_total", r#"reason="retained_full""#, |n| n > 20);
     own.metric_until("switchboard_retained_bytes", "", |n| n <= 100_000);
     others.went_on(UNHARMED);
@@ -795,5 +804,41 @@ fn a_listener_for_known_clients_lets_nobody_else_in() {
     own.v5("stranger").refused(0x87);
     own.v311("stranger").refused(5);
     own.metric_until("switchboard_connects_refused_total", r#"reason="not_authorized""#, |n| n == 2);
+    own.close();
+}
+
+/// The only receiver is full: its publisher is told, and may try again when there is room.
+#[test]
+fn a_message_that_nobody_can_take_is_refused() {
+    let _turn = alone();
+    let own = own(None, |s| {
+        s.shards = 1;
+        s.session.queue_messages = 3;
+    });
+    let mut away = own.v5("away").persistent().open();
+    away.subscribe("down", 2);
+    away.vanish();
+    own.metric_until("switchboard_clients_connected", "", |n| n == 0);
+    let mut publisher = own.v5("publisher").open();
+    (0..3).for_each(|n| publisher.deliver(message("down", n.to_string()).qos(1)));
+    let id = publisher.publish(message("down", "3").qos(1));
+    assert_eq!(publisher.expect_puback(id).reason, 0x97);
+    let id = publisher.publish(message("down", "4").qos(2));
+    assert_eq!(publisher.expect_pubrec(id).reason, 0x97);
+    // 3.1.1 knows no such answer: no acknowledgement, and the end of the connection.
+    let mut old = own.v311("old").open();
+    old.publish(message("down", "5").qos(1));
+    old.expect_closed();
+    // Somebody else takes it: what the full one misses is counted, and nobody is held up by it.
+    let mut fair = own.v5("fair").open();
+    fair.subscribe("down", 1);
+    publisher.deliver(message("down", "6").qos(1));
+    fair.receive("down", "6");
+    own.metric_until("switchboard_publishes_refused_total", r#"reason="quota_exceeded""#, |n| n == 3);
+    own.metric_until("switchboard_messages_dropped_total", r#"reason="queue_full""#, |n| n == 4);
+    let mut back = own.v5("away").persistent().open();
+    (0..3).for_each(|n| drop(back.receive("down", n.to_string())));
+    publisher.deliver(message("down", "7").qos(1));
+    back.receive("down", "7");
     own.close();
 }

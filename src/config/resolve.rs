@@ -32,7 +32,8 @@ const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
 
-const OVERFLOWS: [(&str, Overflow); 3] = [
+const OVERFLOWS: [(&str, Overflow); 4] = [
+    ("refuse", Overflow::Refuse),
     ("drop_newest", Overflow::DropNewest),
     ("drop_oldest", Overflow::DropOldest),
     ("disconnect", Overflow::Disconnect),

@@ -175,7 +175,7 @@ impl Default for SessionSettings {
             queue_messages: 1000,
             queue_bytes: 16 << 20,
             outbuf_bytes: 1 << 20,
-            overflow: Overflow::DropNewest,
+            overflow: Overflow::Refuse,
             topic_alias_maximum: 16,
             outgoing_topic_alias_maximum: 16,
             max_keep_alive: 0,
@@ -186,7 +186,9 @@ impl Default for SessionSettings {
 /// What gives way when a session's queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overflow {
-    /// The message that arrives.
+    /// The message that arrives: its publisher is told if nobody could take it.
+    Refuse,
+    /// The message that arrives, and nobody is told.
     DropNewest,
     /// The messages that have waited longest.
     DropOldest,

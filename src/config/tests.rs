@@ -346,7 +346,7 @@ const WRONG: &[(&str, &[&str])] = &[
     (
         "a = 1",
         &[
-            "f.toml:1:1  a: unknown key; one of shards, drain, listener, limits, session, sharing, retained, http, sys, log, desk",
+            "f.toml:1:1  a: unknown key; one of shards, drain, listener, limits, session, sharing, retained, store, http, sys, log, desk",
         ],
     ),
     // Unknown keys at every depth.

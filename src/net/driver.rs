@@ -50,6 +50,15 @@ pub enum Command {
     Publish(Vec<Update>),
 }
 
+/// A shard whose loop has ended.
+#[derive(Debug)]
+pub struct Stopped {
+    /// Everything was sent.
+    pub sent: bool,
+    /// Its state: mail of shards that have ended later may still come.
+    pub core: Core,
+}
+
 /// A shard's core with its sockets.
 #[derive(Debug)]
 pub struct Driver {
@@ -125,8 +134,8 @@ impl Driver {
         })
     }
 
-    /// Runs until it was told to drain and has. `true`: everything was sent.
-    pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> io::Result<bool> {
+    /// Runs until it was told to drain and has.
+    pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> io::Result<Stopped> {
         let descriptor = Watched(self.poll.as_raw_fd());
         // SAFETY: the descriptor has to stay the poll's while it is registered. `self` owns the poll until this
         // function returns, and `watched` goes before `self` does.
@@ -160,7 +169,7 @@ impl Driver {
                 }
                 self.finish_turn();
                 if self.stopped() {
-                    return Ok(self.core.unsent() == 0);
+                    return Ok(Stopped { sent: self.core.unsent() == 0, core: self.core });
                 }
             }
         }

@@ -13,7 +13,7 @@ use mio::Waker;
 use mio::net::TcpStream;
 use parking_lot::Mutex;
 
-pub use driver::{Command, Driver, WAKER};
+pub use driver::{Command, Driver, Stopped, WAKER};
 pub use listener::{BindError, Bound, bind};
 
 use crate::http::Pulse;
@@ -53,7 +53,8 @@ pub struct Loops {
 }
 
 impl Loops {
-    fn wake(&self, shard: ShardId) {
+    /// Has a shard's loop look at its mail, and at what is durable by now.
+    pub fn wake(&self, shard: ShardId) {
         if let Some(reach) = self.reach.get(usize::from(shard)) {
             reach.wake();
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 
 use super::chunks::Chunks;
-use super::ledger::{Answer, Ledger, Mark};
+use super::ledger::{After, Answer, Ledger, Mark};
 use super::outbuf::{OutBuf, Pool};
 use super::wire::{Outgoing, Shape};
 use crate::clock::Now;
@@ -82,6 +82,8 @@ pub struct Clients {
     pub(super) outboxes: Vec<Box<Outbox>>,
     /// Sessions that have to be closed because they do not read and configuration says so.
     pub overflowed: Vec<Overflowed>,
+    /// Receivers of the message that is passing that cannot take it.
+    pub refused: usize,
     /// Deliveries of shared groups that are done with: told to the groups at the end of the step.
     pub settled: Vec<(Via, u32)>,
     /// What is written down, and the answers that wait for it.
@@ -116,6 +118,7 @@ impl Clients {
             pool: Pool::default(),
             outboxes: Vec::new(),
             overflowed: Vec::new(),
+            refused: 0,
             settled: Vec::new(),
             ledger,
             counters: Counters::default(),
@@ -312,6 +315,7 @@ impl Clients {
                 Overflow::Disconnect if connection != OFFLINE => {
                     self.overflowed.push(Overflowed { session, generation, connection });
                 }
+                Overflow::Refuse => self.refused += 1,
                 Overflow::DropNewest | Overflow::Disconnect => {}
             }
             return self.close_outbox(session);
@@ -460,7 +464,7 @@ impl Clients {
     pub fn send_after(
         &mut self,
         connection: u32,
-        after: Option<Sequence>,
+        after: Option<After>,
         packet: Packet,
         encode: impl FnOnce(&mut Vec<u8>),
     ) -> bool {
@@ -494,7 +498,7 @@ impl Clients {
     pub fn answer(
         &mut self,
         connection: u32,
-        after: Option<Sequence>,
+        after: Option<After>,
         kind: AckKind,
         id: PacketId,
         reason: ReasonCode,

@@ -63,7 +63,13 @@ impl Core {
         {
             self.retaining.push((message.clone(), self.looked_up.shards.any, self.looked_up.version));
         }
-        self.deliver(m, owned) | elsewhere
+        let not_retained = self.refused_by_all;
+        let here = self.deliver(m, owned);
+        if elsewhere {
+            // Others may have taken it.
+            self.refused_by_all = not_retained;
+        }
+        here | elsewhere
     }
 
     /// Sends a message to all other shards with a subscriber.
@@ -82,14 +88,15 @@ impl Core {
         }
         let mut left = seen.shards.any & !(1 << self.id);
         let any = left != 0;
-        if m.qos != QoS::AtMostOnce {
-            self.clients.ledger.cross(seen.shards.kept & !(1 << self.id));
-        }
+        let kept = if m.qos == QoS::AtMostOnce { 0 } else { seen.shards.kept & !(1 << self.id) };
+        let serial = self.clients.ledger.cross(kept);
+        // A refusal matters only if nobody else gets the message.
+        let serial = if seen.shards.any.is_power_of_two() { serial } else { 0 };
         while left != 0 {
             let shard = left.trailing_zeros();
             left &= left - 1;
             if let Some(batch) = self.outgoing.get_mut(shard as usize) {
-                batch.publish(m, owned);
+                batch.publish(m, owned, serial);
                 seen.held_back |= congested(self.full, shard, batch);
             }
         }
@@ -98,6 +105,8 @@ impl Core {
 
     /// Delivers to the subscribers on this shard.
     pub(super) fn deliver(&mut self, m: &MessageRef<'_>, owned: Option<Arc<Message>>) -> bool {
+        self.clients.refused = 0;
+        let receivers: usize;
         let mut lists: SmallVec<[&[Subscription]; 4]> = SmallVec::new();
         self.index.matching(m.topic, &mut lists);
         let mut to = Receivers {
@@ -112,6 +121,7 @@ impl Core {
             [list] => {
                 let mut message = to.clients.outgoing(*m, list.len() > 1);
                 message.owned = owned;
+                receivers = list.len();
                 for subscription in *list {
                     to.one(*subscription, &mut message);
                 }
@@ -123,6 +133,7 @@ impl Core {
                 all.sort_unstable_by_key(|s| s.target);
                 let mut message = to.clients.outgoing(*m, all.len() > 1);
                 message.owned = owned;
+                receivers = all.chunk_by(|a, b| a.target == b.target).count();
                 for overlapping in all.chunk_by(|a, b| a.target == b.target) {
                     match overlapping {
                         [one] => to.one(*one, &mut message),
@@ -132,6 +143,7 @@ impl Core {
                 to.clients.delivered(message);
             }
         }
+        self.refused_by_all |= self.clients.refused == receivers;
         true
     }
 }
@@ -217,6 +229,7 @@ impl Receivers<'_> {
                     let why =
                         if members == 0 { DropReason::SharedNoMember } else { DropReason::SharedBacklogFull };
                     self.clients.counters.messages_dropped.add(why, lost as u64);
+                    self.clients.refused += usize::from(why == DropReason::SharedBacklogFull);
                 } else if m.qos != QoS::AtMostOnce
                     && let Some(text) = self.groups.kept(group)
                 {

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dashmap::DashMap;
 
 use super::interest::Mask;
+use super::mailbox::Serial;
 use super::records;
 use crate::clock::Now;
 use crate::message::{Delivery, MessageRef};
@@ -45,6 +46,8 @@ pub enum Answer {
 #[derive(Debug)]
 struct Held {
     sequence: Sequence,
+    /// The answer is to what has crossed shards behind the first and up to the second of these.
+    crossed: (Serial, Serial),
     connection: u32,
     answer: Answer,
 }
@@ -58,9 +61,17 @@ struct Assurance {
     number: Number,
 }
 
+/// What an answer waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct After {
+    sequence: Sequence,
+    /// What had crossed shards before the work that it answers.
+    crossed: Serial,
+}
+
 /// What has been written at some moment of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark(usize, u32);
+pub struct Mark(usize, Serial);
 
 /// A shard's way into the store.
 #[derive(Debug, Default)]
@@ -73,7 +84,7 @@ pub struct Ledger {
     /// Shards that mail of this turn carries durable work to.
     crossing: Mask,
     /// Counts the messages that cross.
-    crossed: u32,
+    crossed: Serial,
     held: VecDeque<Held>,
     assurances: VecDeque<Assurance>,
     shared: Arc<Shared>,
@@ -128,13 +139,15 @@ impl Ledger {
         Mark(self.submission.batch.len(), self.crossed)
     }
 
-    /// A message of this turn has to become durable on these shards, too.
+    /// A message of this turn has to become durable on these shards, too. Returns what it is known by; 0 if it stays.
     #[inline]
-    pub fn cross(&mut self, shards: Mask) {
-        if shards != 0 && self.on() {
-            self.crossing |= shards;
-            self.crossed = self.crossed.wrapping_add(1);
+    pub fn cross(&mut self, shards: Mask) -> Serial {
+        if shards == 0 || !self.on() {
+            return 0;
         }
+        self.crossing |= shards;
+        self.crossed = self.crossed.wrapping_add(1).max(1);
+        self.crossed
     }
 
     /// The number of this turn's submission, if mail to `shard` has to be stamped with it.
@@ -196,21 +209,31 @@ impl Ledger {
 
     /// The submission that an answer waits for whose work lies between `mark` and now; `None` if there was none.
     #[inline]
-    pub fn since(&self, mark: Mark) -> Option<Sequence> {
-        (self.mark() != mark).then_some(self.last + 1)
+    pub fn since(&self, mark: Mark) -> Option<After> {
+        (self.mark() != mark).then_some(After { sequence: self.last + 1, crossed: mark.1 })
     }
 
     /// The submission with all that has been written up to now; `None` if all of it is durable.
-    pub fn so_far(&self) -> Option<Sequence> {
+    pub fn so_far(&self) -> Option<After> {
         let store = self.store.as_ref()?;
         let sequence = self.last + Sequence::from(self.mark() != Mark(0, self.crossed));
-        (sequence > store.committed(self.lane)).then_some(sequence)
+        (sequence > store.committed(self.lane)).then_some(After { sequence, crossed: self.crossed })
     }
 
     /// Keeps an answer back until a submission is durable, or behind those that wait already.
-    pub fn hold(&mut self, connection: u32, after: Option<Sequence>, answer: Answer) {
-        let sequence = after.or(self.held.back().map(|held| held.sequence)).unwrap_or(self.last);
-        self.held.push_back(Held { sequence, connection, answer });
+    pub fn hold(&mut self, connection: u32, after: Option<After>, answer: Answer) {
+        let sequence = after.map(|after| after.sequence).or(self.held.back().map(|held| held.sequence));
+        let crossed = (after.map_or(self.crossed, |after| after.crossed), self.crossed);
+        let sequence = sequence.unwrap_or(self.last);
+        self.held.push_back(Held { sequence, crossed, connection, answer });
+    }
+
+    /// The answer to a message that has crossed shards, if somebody waits for it.
+    pub fn answer_to(&mut self, serial: Serial) -> Option<(u32, &mut Answer)> {
+        let behind = |first: Serial, second: Serial| second.wrapping_sub(first).cast_signed() > 0;
+        let at = self.held.partition_point(|held| behind(held.crossed.1, serial));
+        let held = self.held.get_mut(at).filter(|held| behind(held.crossed.0, serial))?;
+        (held.connection != NOBODY).then_some((held.connection, &mut held.answer))
     }
 
     /// The connection is gone: nobody waits for its answers.

@@ -27,10 +27,15 @@ pub struct Header {
     expires_at: Millis,
     properties_len: u32,
     payload_len: u32,
+    /// What its publisher's shard knows it by, if an answer waits for it; 0 if not.
+    serial: Serial,
     topic_len: u16,
     qos: QoS,
     retain: bool,
 }
+
+/// What a shard knows a message by that it has sent to others and for which an answer waits; 0 for all others.
+pub type Serial = u32;
 
 /// One thing that a shard tells another.
 #[derive(Debug)]
@@ -38,9 +43,11 @@ pub enum Mail {
     /// Match and deliver a message whose bytes lie in the batch.
     Small(Header),
     /// Match and deliver a message.
-    Large(Arc<Message>),
+    Large(Arc<Message>, Serial),
     /// Keep, replace or (empty payload) forget a retained message [MQTT-3.3.1-6].
-    Retain(Arc<Message>),
+    Retain(Arc<Message>, Serial),
+    /// A message with this serial could be taken for nobody there.
+    Refused(Serial),
     /// Show retained messages to a subscriber there.
     Ask(Box<Question>),
     /// An answer to [`Mail::Ask`].
@@ -166,7 +173,7 @@ impl Batch {
     pub fn push(&mut self, mail: Mail) {
         self.weight += size_of::<Mail>()
             + match &mail {
-                Mail::Large(m) | Mail::Retain(m) => m.weight(),
+                Mail::Large(m, _) | Mail::Retain(m, _) => m.weight(),
                 Mail::Share(s) | Mail::Bounce(s) => s.message.weight(),
                 _ => 0,
             };
@@ -174,9 +181,9 @@ impl Batch {
     }
 
     /// Adds a message to be matched and delivered. `owned` is kept if the message changes shards by reference.
-    pub fn publish(&mut self, m: &MessageRef<'_>, owned: &mut Option<Arc<Message>>) {
+    pub fn publish(&mut self, m: &MessageRef<'_>, owned: &mut Option<Arc<Message>>, serial: Serial) {
         if m.weight() >= SHARE_FROM {
-            self.push(Mail::Large(owned.get_or_insert_with(|| m.to_message()).clone()));
+            self.push(Mail::Large(owned.get_or_insert_with(|| m.to_message()).clone(), serial));
             return;
         }
         self.bytes.extend_from_slice(m.topic.as_bytes());
@@ -187,6 +194,7 @@ impl Batch {
             expires_at: m.expires_at,
             properties_len: m.properties.len() as u32,
             payload_len: m.payload.len() as u32,
+            serial,
             topic_len: m.topic.len() as u16,
             qos: m.qos,
             retain: m.retain,
@@ -197,7 +205,7 @@ impl Batch {
     pub fn open<T>(
         &mut self,
         target: &mut T,
-        mut small: impl FnMut(&mut T, MessageRef<'_>),
+        mut small: impl FnMut(&mut T, MessageRef<'_>, Serial),
         mut other: impl FnMut(&mut T, Mail),
     ) {
         let mut rest = self.bytes.as_slice();
@@ -221,6 +229,7 @@ impl Batch {
                     qos: h.qos,
                     retain: h.retain,
                 },
+                h.serial,
             );
         }
         self.bytes.clear();
@@ -355,18 +364,18 @@ mod tests {
     fn a_batch_keeps_order_between_small_and_large() {
         let large = vec![7; SHARE_FROM];
         let mut batch = Batch::default();
-        batch.publish(&message("a", b"1"), &mut None);
-        batch.publish(&message("b", &large), &mut None);
-        batch.publish(&message("c", b"3"), &mut None);
+        batch.publish(&message("a", b"1"), &mut None, 0);
+        batch.publish(&message("b", &large), &mut None, 7);
+        batch.publish(&message("c", b"3"), &mut None, 0);
         let mut seen: Vec<(String, usize)> = Vec::new();
         batch.open(
             &mut seen,
-            |seen, m| {
+            |seen, m, _| {
                 assert_eq!((m.properties, m.from), (&b"\x01\x01"[..], ELSEWHERE));
                 seen.push((m.topic.into(), m.payload.len()));
             },
             |seen, mail| {
-                if let Mail::Large(m) = mail {
+                if let Mail::Large(m, 7) = mail {
                     seen.push((m.view().topic.into(), m.payload().len()));
                 }
             },
@@ -381,10 +390,10 @@ mod tests {
         let payload = vec![0; 1024 * 1024];
         let mut batch = Batch::default();
         for _ in 0..5 {
-            batch.publish(&message("t", &payload), &mut None);
+            batch.publish(&message("t", &payload), &mut None, 0);
         }
         assert!(mailbox.post(&mut batch, 1, None), "first batch wakes");
-        batch.publish(&message("t", b"x"), &mut None);
+        batch.publish(&message("t", b"x"), &mut None, 0);
         assert!(!mailbox.post(&mut batch, 0, None), "second does not");
         assert!(mailbox.full(1));
         assert!(!mailbox.full(0));

@@ -197,6 +197,8 @@ pub struct Core {
     random: fastrand::Rng,
     number: u32,
     draining: bool,
+    /// Nobody who should have got the message that is passing could take it.
+    refused_by_all: bool,
     /// How the store was when the turn began.
     health: Health,
 }
@@ -228,6 +230,7 @@ impl Core {
             random: fastrand::Rng::with_seed(seed),
             number: 0,
             draining: false,
+            refused_by_all: false,
             health: Health::Fine,
             exchange,
         };

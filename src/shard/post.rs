@@ -6,7 +6,7 @@ use std::sync::atomic::{Ordering, fence};
 use super::clients::Overflowed;
 use super::door::{granted, to_member};
 use super::interest::Mask;
-use super::mailbox::{Gone, Join, Mail, Share};
+use super::mailbox::{Gone, Join, Mail, Serial, Share};
 use super::{Core, End, ShardId};
 use crate::message::{ELSEWHERE, MessageRef, SubscriptionIds, Via};
 use crate::metrics::{CloseReason, DropReason};
@@ -38,10 +38,12 @@ impl Core {
             }
             batch.open(
                 self,
-                |core, message| {
+                |core, message, serial| {
+                    core.refused_by_all = false;
                     core.deliver(&message, None);
+                    core.tell_refused(from, serial);
                 },
-                Self::mail,
+                |core, mail| core.mail(from, mail),
             );
             if let Some(waiting) = mailbox.opened(weight, from) {
                 wake(waiting);
@@ -63,15 +65,22 @@ impl Core {
         }
     }
 
-    fn mail(&mut self, mail: Mail) {
+    fn mail(&mut self, from: ShardId, mail: Mail) {
         match mail {
             Mail::Small(_) => {}
-            Mail::Large(message) => {
+            Mail::Large(message, serial) => {
+                self.refused_by_all = false;
                 // `from` is a slab key of the shard that it comes from.
                 let view = MessageRef { from: ELSEWHERE, ..message.view() };
                 self.deliver(&view, Some(message.clone()));
+                self.tell_refused(from, serial);
             }
-            Mail::Retain(message) => self.store_retained(message),
+            Mail::Retain(message, serial) => {
+                self.refused_by_all = false;
+                self.store_retained(message);
+                self.tell_refused(from, serial);
+            }
+            Mail::Refused(serial) => self.refused_elsewhere(serial),
             Mail::Ask(question) => {
                 let page = self.answer(&question);
                 self.post(question.shard, Mail::Page(Box::new(page)));
@@ -92,6 +101,14 @@ impl Core {
                 self.came_back(&share);
             }
             Mail::Settled(via, weight) => self.settled(via, weight),
+        }
+    }
+
+    /// Says to a publisher's shard that nobody here could take its message.
+    #[inline]
+    fn tell_refused(&mut self, from: ShardId, serial: Serial) {
+        if self.refused_by_all && serial != 0 {
+            self.post(from, Mail::Refused(serial));
         }
     }
 
@@ -280,6 +297,8 @@ impl Core {
             return;
         }
         let committed = self.clients.ledger.committed();
+        // A refusal of another shard was posted before that shard's part could become durable.
+        self.catch_up();
         self.clients.release(committed);
         while let Some((key, generation, number)) = self.clients.ledger.assured(committed) {
             let session = self.clients.sessions.get_mut(key as usize).filter(|s| s.generation == generation);
@@ -311,7 +330,7 @@ impl Core {
             for (shard, batch) in self.outgoing.iter_mut().enumerate() {
                 if new & (1 << shard) != 0 {
                     any = true;
-                    batch.publish(&view, &mut Some(message.clone()));
+                    batch.publish(&view, &mut Some(message.clone()), 0);
                 }
             }
         }

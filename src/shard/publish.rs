@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::ledger::{Ledger, Mark};
+use super::ledger::{Answer, Ledger, Mark};
+use super::mailbox::Serial;
 use super::{Core, End};
 use crate::message::{MessageRef, NEVER};
 use crate::metrics::{CloseReason, PublishRefusal, Qos};
@@ -24,6 +25,9 @@ impl Refused {
         Self { code, why }
     }
 }
+
+/// Nobody who should have got the message could take it, or it could not be retained.
+const TAKEN_BY_NOBODY: Refused = Refused::new(ReasonCode::QUOTA_EXCEEDED, PublishRefusal::QuotaExceeded);
 
 impl Core {
     pub(super) fn publish(&mut self, key: u32, session: u32, publish: &Publish<'_>) -> Result<(), End> {
@@ -70,10 +74,12 @@ impl Core {
             qos: publish.qos,
             retain: publish.retain,
         };
+        self.refused_by_all = false;
         let outcome = self
             .check_topic(topic)
             .and_then(|()| self.can_be_kept(session, &message))
-            .and_then(|()| self.enter(&message));
+            .and_then(|()| self.enter(&message))
+            .and_then(|any| if self.refused_by_all { Err(TAKEN_BY_NOBODY) } else { Ok(any) });
         self.looked_up.properties = kept;
         self.hold_back(key);
         self.confirm(key, session, publish, outcome, mark)
@@ -184,6 +190,29 @@ impl Core {
             self.clients.answer_since(key, mark, kind, id, reason);
         }
         Ok(())
+    }
+
+    /// Another shard could not take a message whose answer waits.
+    pub(super) fn refused_elsewhere(&mut self, serial: Serial) {
+        let Some((key, answer)) = self.clients.ledger.answer_to(serial) else { return };
+        let Answer::Ack(kind @ (AckKind::PubAck | AckKind::PubRec), id, reason) = answer else { return };
+        if reason.is_error() {
+            return;
+        }
+        let (kind, id) = (*kind, *id);
+        *reason = TAKEN_BY_NOBODY.code;
+        self.clients.counters.publishes_refused.bump(TAKEN_BY_NOBODY.why);
+        let Some(link) = self.clients.connections.get(key as usize).map(|client| &client.link) else {
+            return;
+        };
+        let (session, v5) = (link.session, link.version.is_v5());
+        if kind == AckKind::PubRec {
+            self.release_refused(key, session, id);
+        }
+        if !v5 {
+            let why = "the message was refused";
+            self.end(key, End::new(CloseReason::PublishRefused, TAKEN_BY_NOBODY.code, why));
+        }
     }
 
     /// A message that is not taken leaves no id behind: one that is sent again is new. A PUBREC with an error ends the

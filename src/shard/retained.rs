@@ -76,10 +76,8 @@ impl Core {
         if home == self.id {
             self.store_retained(message);
         } else if let Some(batch) = self.outgoing.get_mut(usize::from(home)) {
-            batch.push(Mail::Retain(message));
-            if m.qos != QoS::AtMostOnce {
-                self.clients.ledger.cross(1 << home);
-            }
+            let serial = if m.qos == QoS::AtMostOnce { 0 } else { self.clients.ledger.cross(1 << home) };
+            batch.push(Mail::Retain(message, serial));
             self.looked_up.held_back |= congested(self.full, u32::from(home), batch);
         }
     }
@@ -112,6 +110,7 @@ impl Core {
             if let Some(desk) = &exchange.desk {
                 desk.forget_context(topic);
             }
+            self.refused_by_all = true;
             return self.clients.counters.messages_dropped.bump(DropReason::RetainedFull);
         }
         if counted > 0 {
