@@ -206,7 +206,8 @@ impl Receivers<'_> {
                 if !to_member(self.clients, self.outgoing, self.full, self.id, &assigned, message) {
                     self.groups.unsent(&assigned.via);
                 } else if assigned.counted
-                    && let Some(text) = self.groups.kept(group)
+                    && self.clients.ledger.on()
+                    && let Some(text) = self.groups.write_down(group, assigned.via.number)
                 {
                     self.clients.ledger.give(text, assigned.via.number, &m, self.clients.now);
                 }
@@ -218,7 +219,8 @@ impl Receivers<'_> {
                         if members == 0 { DropReason::SharedNoMember } else { DropReason::SharedBacklogFull };
                     self.clients.counters.messages_dropped.add(why, lost as u64);
                 } else if m.qos != QoS::AtMostOnce
-                    && let Some(text) = self.groups.kept(group)
+                    && self.clients.ledger.on()
+                    && let Some(text) = self.groups.write_down(group, number)
                 {
                     self.clients.ledger.give(text, number, &m, self.clients.now);
                 }
