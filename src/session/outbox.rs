@@ -320,24 +320,28 @@ impl Outbox {
         self.resend < self.in_flight.len()
     }
 
-    /// Takes out what came through a shared group and may go to another member: all that waits and, from a client that
+    /// Takes out what came through a shared group and may go to another member, with its numbers: all that waits and, from a client that
     /// is gone, what is in flight at QoS 1. A client that is there still gets its delivery completed [MQTT-3.10.4-3].
     /// What is in flight at QoS 2 stays: it must not reach a second client [MQTT-4.8.2-4] [MQTT-4.8.2-5].
-    pub fn take_shared(&mut self, connected: bool, group: impl Fn(&Delivery) -> bool) -> Vec<Delivery> {
+    pub fn take_shared(
+        &mut self,
+        connected: bool,
+        group: impl Fn(&Delivery) -> bool,
+    ) -> Vec<(Number, Delivery)> {
         let mut taken = Vec::new();
         for (step, sent) in self.in_flight.iter_mut().enumerate().filter(|_| !connected) {
             if matches!(&sent.stage, Stage::Published(d) if d.qos == QoS::AtLeastOnce && group(d))
                 && let Stage::Published(delivery) = std::mem::replace(&mut sent.stage, Stage::Done)
             {
                 self.live -= u16::from(step < self.resend);
-                taken.push(delivery);
+                taken.push((sent.number, delivery));
             }
         }
         self.trim();
         for waiting in std::mem::take(&mut self.waiting) {
             if group(&waiting.delivery) {
                 self.waiting_bytes -= waiting.delivery.message.weight();
-                taken.push(waiting.delivery);
+                taken.push((waiting.number, waiting.delivery));
             } else {
                 self.waiting.push_back(waiting);
             }

@@ -63,21 +63,19 @@ impl Core {
         let answer = match take(outbox) {
             Acknowledged::Complete(Numbered { number, delivery, .. }) => {
                 settle(settled, &delivery);
-                if delivery.via.is_none() {
-                    ledger.settle(stored, number, delivery.body);
-                }
+                ledger.settle(stored, number, &delivery);
                 Answer::None
             }
             Acknowledged::Release(numbered) => {
                 // The message has arrived: for its group it is done with, PUBCOMP only ends the handshake.
                 if let Some(Numbered { number, delivery, .. }) = &numbered {
                     settle(settled, delivery);
-                    ledger.half_settle(stored, *number, delivery.body);
+                    ledger.half_settle(stored, *number, delivery);
                 }
                 return Answer::Release;
             }
             Acknowledged::Finished(number) => {
-                ledger.settle(stored, number, 0);
+                ledger.finish(stored, number);
                 Answer::None
             }
             Acknowledged::Unknown => return Answer::Unknown,

@@ -236,12 +236,13 @@ impl Clients {
         via: Option<Via>,
     ) {
         let Some(target) = self.sessions.get_mut(session as usize) else { return };
-        let (connection, stored) = (target.connection, if via.is_none() { target.stored } else { 0 });
+        let (connection, stored) = (target.connection, target.stored);
         let outbox = open_outbox(&mut self.outboxes, target);
-        if stored != 0 && outgoing.many() && outgoing.body == 0 {
+        let alone = stored == 0 || via.is_some();
+        if !alone && outgoing.many() && outgoing.body == 0 {
             outgoing.body = self.ledger.new_body();
         }
-        let body = if stored == 0 { 0 } else { outgoing.body };
+        let body = if alone { 0 } else { outgoing.body };
         let delivery = Delivery { message: outgoing.owned(), ids: ids.clone(), via, qos, retain, body };
         match self.connections.get_mut(connection as usize) {
             Some(client)
@@ -269,9 +270,7 @@ impl Clients {
                     return self.close_outbox(session);
                 }
                 let number = outbox.number();
-                if stored != 0 {
-                    self.ledger.owe(stored, number, &delivery, self.now);
-                }
+                self.ledger.owe(stored, number, &delivery, self.now);
                 shape.id = Some(outbox.admit(number, delivery));
                 outgoing.write(&shape, &mut client.out, &mut self.pool);
                 count_sent(&mut self.counters, qos, outgoing.message.payload.len());
@@ -293,11 +292,10 @@ impl Clients {
         };
         if delivery.via.is_none() && full(outbox) {
             let Self { settled, ledger, .. } = self;
-            let expired =
-                outbox.drop_expired(self.now.mono, |Numbered { number, delivery, .. }| match delivery.via {
-                    Some(via) => settled.push((via, delivery.message.weight() as u32)),
-                    None => ledger.settle(stored, *number, delivery.body),
-                });
+            let expired = outbox.drop_expired(self.now.mono, |Numbered { number, delivery, .. }| {
+                ledger.settle(stored, *number, delivery);
+                settled.extend(delivery.via.map(|via| (via, delivery.message.weight() as u32)));
+            });
             self.counters.messages_dropped.add(DropReason::Expired, expired as u64);
         }
         while delivery.via.is_none() && full(outbox) {
@@ -305,10 +303,8 @@ impl Clients {
             match terms.session.overflow {
                 Overflow::DropOldest => {
                     if let Some(Numbered { number, delivery: oldest, .. }) = outbox.pop_waiting() {
-                        match oldest.via {
-                            Some(via) => self.settled.push((via, oldest.message.weight() as u32)),
-                            None => self.ledger.settle(stored, number, oldest.body),
-                        }
+                        self.ledger.settle(stored, number, &oldest);
+                        self.settled.extend(oldest.via.map(|via| (via, oldest.message.weight() as u32)));
                         continue;
                     }
                 }
@@ -364,10 +360,9 @@ impl Clients {
                     if too_large {
                         self.counters.messages_dropped.bump(DropReason::TooLarge);
                         if let Some(Numbered { number, delivery, .. }) = outbox.abandon(id) {
-                            match delivery.via {
-                                Some(via) => self.settled.push((via, delivery.message.weight() as u32)),
-                                None => self.ledger.settle(stored, number, delivery.body),
-                            }
+                            self.ledger.settle(stored, number, &delivery);
+                            self.settled
+                                .extend(delivery.via.map(|via| (via, delivery.message.weight() as u32)));
                         }
                         continue;
                     }
@@ -415,10 +410,8 @@ impl Clients {
             if let Some(reason) = reason {
                 withdraw_alias(&mut client.link, &shape, message.view().topic);
                 self.counters.messages_dropped.bump(reason);
-                match via {
-                    Some(via) => self.settled.push((via, message.weight() as u32)),
-                    None => self.ledger.settle(stored, number, delivery.body),
-                }
+                self.ledger.settle(stored, number, &delivery);
+                self.settled.extend(via.map(|via| (via, message.weight() as u32)));
             } else {
                 shape.id = Some(outbox.admit(number, delivery));
                 outgoing.write(&shape, &mut client.out, &mut self.pool);

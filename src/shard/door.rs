@@ -218,7 +218,8 @@ impl Receivers<'_> {
                 if !to_member(self.clients, self.outgoing, self.full, self.id, &assigned, message) {
                     self.groups.unsent(&assigned.via);
                 } else if assigned.counted
-                    && let Some(text) = self.groups.kept(group)
+                    && self.clients.ledger.on()
+                    && let Some(text) = self.groups.write_down(group, assigned.via.number)
                 {
                     self.clients.ledger.give(text, assigned.via.number, &m, self.clients.now);
                 }
@@ -231,7 +232,8 @@ impl Receivers<'_> {
                     self.clients.counters.messages_dropped.add(why, lost as u64);
                     self.clients.refused += usize::from(why == DropReason::SharedBacklogFull);
                 } else if m.qos != QoS::AtMostOnce
-                    && let Some(text) = self.groups.kept(group)
+                    && self.clients.ledger.on()
+                    && let Some(text) = self.groups.write_down(group, number)
                 {
                     self.clients.ledger.give(text, number, &m, self.clients.now);
                 }

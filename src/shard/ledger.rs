@@ -19,7 +19,7 @@ use super::records;
 use crate::clock::Now;
 use crate::message::{Delivery, MessageRef};
 use crate::metrics::Packet;
-use crate::protocol::{AckKind, PacketId, ReasonCode};
+use crate::protocol::{AckKind, PacketId, QoS, ReasonCode};
 use crate::session::{Number, Session};
 use crate::store::{Health, Lane, Sequence, Store, Submission, Table};
 use crate::topic::SubscriptionOptions;
@@ -310,8 +310,9 @@ impl Ledger {
             self.released(stored, id);
         }
         for (number, delivery) in session.outbox.iter().flat_map(|outbox| outbox.iter()) {
-            if delivery.is_none_or(|delivery| delivery.via.is_none()) {
-                self.settle(stored, number, delivery.map_or(0, |delivery| delivery.body));
+            match delivery {
+                Some(delivery) => self.settle(stored, number, delivery),
+                None => self.finish(stored, number),
             }
         }
     }
@@ -348,9 +349,22 @@ impl Ledger {
         }
     }
 
+    /// Whether a delivery has a document. A shared group keeps its messages itself, but a client that has taken one at
+    /// QoS 2 also holds the packet id until it is released.
+    fn noted(&self, stored: u64, delivery: &Delivery) -> bool {
+        self.on() && stored != 0 && (delivery.via.is_none() || delivery.qos == QoS::ExactlyOnce)
+    }
+
     /// A session that is kept is owed a delivery.
     pub fn owe(&mut self, stored: u64, number: Number, delivery: &Delivery, now: Now) {
-        if !self.on() || stored == 0 || delivery.via.is_some() {
+        if !self.noted(stored, delivery) {
+            return;
+        }
+        if delivery.via.is_some() {
+            // After a restart the group gives the message to anybody, under another id: all that this client needs then
+            // is PUBREL, whether it has taken the message or not. Else it would take the next message under the same id
+            // for this one.
+            self.put(Table::Owed, |out| put_owed_key(out, stored, number), records::put_released);
             return;
         }
         if delivery.body != 0 {
@@ -393,22 +407,28 @@ impl Ledger {
         self.delete(table, |out| out.extend_from_slice(key));
     }
 
-    /// A delivery is done with.
-    pub fn settle(&mut self, stored: u64, number: Number, body: u64) {
-        if !self.on() || stored == 0 {
-            return;
+    /// A delivery is done with, or taken back.
+    pub fn settle(&mut self, stored: u64, number: Number, delivery: &Delivery) {
+        if self.noted(stored, delivery) {
+            self.delete(Table::Owed, |out| put_owed_key(out, stored, number));
+            self.unrefer(delivery.body);
         }
-        self.delete(Table::Owed, |out| put_owed_key(out, stored, number));
-        self.unrefer(body);
     }
 
     /// PUBREC has come: the message itself is done with.
-    pub fn half_settle(&mut self, stored: u64, number: Number, body: u64) {
-        if !self.on() || stored == 0 {
-            return;
+    pub fn half_settle(&mut self, stored: u64, number: Number, delivery: &Delivery) {
+        // The document of what came through a group says this from the beginning.
+        if self.noted(stored, delivery) && delivery.via.is_none() {
+            self.put(Table::Owed, |out| put_owed_key(out, stored, number), records::put_released);
+            self.unrefer(delivery.body);
         }
-        self.put(Table::Owed, |out| put_owed_key(out, stored, number), records::put_released);
-        self.unrefer(body);
+    }
+
+    /// PUBCOMP has come: the packet id is free.
+    pub fn finish(&mut self, stored: u64, number: Number) {
+        if stored != 0 {
+            self.delete(Table::Owed, |out| put_owed_key(out, stored, number));
+        }
     }
 
     fn unrefer(&mut self, body: u64) {

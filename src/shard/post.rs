@@ -7,6 +7,7 @@ use super::clients::Overflowed;
 use super::door::{granted, to_member};
 use super::interest::Mask;
 use super::mailbox::{Gone, Join, Mail, Serial, Share};
+use super::shared::Over;
 use super::{Core, End, ShardId};
 use crate::message::{ELSEWHERE, MessageRef, SubscriptionIds, Via};
 use crate::metrics::{CloseReason, DropReason};
@@ -126,18 +127,23 @@ impl Core {
 
     /// A member is done with a message.
     fn settled(&mut self, via: Via, weight: u32) {
-        if let Some(text) = self.groups.kept(via.group) {
-            self.clients.ledger.given(text, via.number);
-        }
+        self.given(via.group, via.number);
         if self.groups.settled(via, weight) {
             self.drain_group(via.group);
         }
     }
 
-    /// A group lets go of messages that nobody has had.
-    fn lost(&mut self, text: &str, numbers: &[u64], why: DropReason) {
-        self.clients.counters.messages_dropped.add(why, numbers.len() as u64);
-        for number in numbers {
+    /// A group is done with a message.
+    fn given(&mut self, group: u32, number: u64) {
+        if let Some(text) = self.groups.erase(group, number) {
+            self.clients.ledger.given(text, number);
+        }
+    }
+
+    /// A group is over, and with it what nobody has had or has not settled.
+    fn over(&mut self, text: &str, over: &Over) {
+        self.clients.counters.messages_dropped.add(DropReason::SharedNoMember, over.lost as u64);
+        for number in &over.written {
             self.clients.ledger.given(text, *number);
         }
     }
@@ -156,10 +162,10 @@ impl Core {
 
     pub(super) fn member_goes(&mut self, gone: Gone) {
         let (text, returned) = (gone.text.clone(), gone.returned.len());
-        let Some((group, lost)) = self.groups.gone(gone) else {
+        let Some((group, over)) = self.groups.gone(gone) else {
             return self.clients.counters.messages_dropped.add(DropReason::SharedNoMember, returned as u64);
         };
-        self.lost(&text, &lost, DropReason::SharedNoMember);
+        self.over(&text, &over);
         if self.groups.get(group).is_none_or(|g| g.text != text) {
             self.drop_interest(super::shared::split(&text).1, Target::group(group));
         }
@@ -170,8 +176,8 @@ impl Core {
     fn came_back(&mut self, share: &Share) {
         let group = share.via.group;
         let Some(text) = self.groups.get(group).map(|g| g.text.clone()) else { return };
-        let lost = self.groups.bounced(group, share.via.number, share.message.clone());
-        self.lost(&text, &lost, DropReason::SharedNoMember);
+        let over = self.groups.bounced(group, share.via.number, share.message.clone());
+        self.over(&text, &over);
         if self.groups.get(group).is_none() {
             self.drop_interest(super::shared::split(&text).1, Target::group(group));
         }
@@ -211,12 +217,9 @@ impl Core {
                 self.groups.unsent(&assigned.via);
             }
             self.clients.delivered(outgoing);
-            if !assigned.counted
-                && message.view().qos != QoS::AtMostOnce
-                && let Some(text) = self.groups.kept(group)
-            {
+            if !assigned.counted {
                 // Nobody will settle it: the member has subscribed at QoS 0.
-                self.clients.ledger.given(text, assigned.via.number);
+                self.given(group, assigned.via.number);
             }
         }
     }
@@ -225,10 +228,8 @@ impl Core {
     fn drop_expired(&mut self, group: u32) {
         let expired = self.groups.drop_expired(group, self.clients.now.mono);
         self.clients.counters.messages_dropped.add(DropReason::Expired, expired.len() as u64);
-        if let Some(text) = self.groups.kept(group) {
-            for number in expired {
-                self.clients.ledger.given(text, number);
-            }
+        for number in expired {
+            self.given(group, number);
         }
     }
 

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use slab::Slab;
 
 use super::mailbox::{Gone, Join};
@@ -59,6 +59,8 @@ pub struct Group {
     settling: u64,
     /// What it is given outlives a restart: it is the desk's, or has a member whose session does.
     kept: bool,
+    /// Numbers of messages that are written down and not settled. Some are at members that have left.
+    written: HashSet<u64, ahash::RandomState>,
     /// A desk group: it stays when it has no members, and its length is shown to the shards that fill it.
     desk: Option<Arc<Waiting>>,
 }
@@ -111,6 +113,15 @@ pub type Lost = usize;
 /// The numbers of messages that a group is done with.
 pub type Numbers = Vec<u64>;
 
+/// What a group leaves behind when it is over.
+#[derive(Debug, Default)]
+pub struct Over {
+    /// Messages that nobody has had.
+    pub lost: Lost,
+    /// What it had written down.
+    pub written: Numbers,
+}
+
 impl Group {
     fn new(text: Arc<str>, settings: &SharingSettings) -> Self {
         let (name, filter) = split(&text);
@@ -131,6 +142,7 @@ impl Group {
             soonest: NEVER,
             settling: 0,
             kept: false,
+            written: HashSet::default(),
             desk: None,
         }
     }
@@ -406,12 +418,26 @@ impl Groups {
         self.all.get(key as usize).filter(|group| group.kept).map(|group| &*group.text)
     }
 
+    /// A message is to be written down if its group's are; the group's text.
+    pub fn write_down(&mut self, key: u32, number: u64) -> Option<&str> {
+        let group = self.all.get_mut(key as usize).filter(|group| group.kept)?;
+        group.written.insert(number);
+        Some(&group.text)
+    }
+
+    /// A message is done with; its group's text if it was written down.
+    pub fn erase(&mut self, key: u32, number: u64) -> Option<&str> {
+        let group = self.all.get_mut(key as usize)?;
+        group.written.remove(&number).then_some(&*group.text)
+    }
+
     /// Puts back a message that a group had when the process ended, behind those that were put back before. `false`:
     /// there is no such group any more.
     pub fn restore(&mut self, text: &str, number: u64, message: Arc<Message>) -> bool {
         self.next = self.next.max(number + 1);
         let key = self.by_text.get(text).copied();
         let Some(group) = key.and_then(|key| self.all.get_mut(key as usize)) else { return false };
+        group.written.insert(number);
         group.backlog_bytes += message.weight();
         group.soonest = group.soonest.min(message.expires_at());
         group.backlog.push_back((number, message));
@@ -456,8 +482,8 @@ impl Groups {
         (key, new)
     }
 
-    /// A member goes. Returns the group's key, and what was lost because nobody is left to wait for.
-    pub fn gone(&mut self, gone: Gone) -> Option<(u32, Numbers)> {
+    /// A member goes. Returns the group's key, and what is left of the group if nobody is left to wait for.
+    pub fn gone(&mut self, gone: Gone) -> Option<(u32, Over)> {
         let key = self.by_text.get(&gone.text).copied()?;
         let group = self.all.get_mut(key as usize)?;
         let member = group
@@ -482,20 +508,19 @@ impl Groups {
     }
 
     /// Without members, and not the desk's, a group is over; what waits in it is lost.
-    fn forget_if_unused(&mut self, key: u32) -> Numbers {
-        let Some(group) = self.all.get(key as usize) else { return Numbers::new() };
+    fn forget_if_unused(&mut self, key: u32) -> Over {
+        let Some(group) = self.all.get(key as usize) else { return Over::default() };
         if group.desk.is_some() || !group.members.is_empty() || group.settling > 0 {
-            return Numbers::new();
+            return Over::default();
         }
-        let lost = group.returned.iter().chain(&group.backlog).map(|(number, _)| *number).collect();
         self.by_text.remove(&group.text);
-        self.all.remove(key as usize);
-        lost
+        let group = self.all.remove(key as usize);
+        Over { lost: group.waiting().0, written: group.written.into_iter().collect() }
     }
 
     /// A delivery came back because its member was no longer there. Returns what was lost.
-    pub fn bounced(&mut self, key: u32, number: u64, message: Arc<Message>) -> Numbers {
-        let Some(group) = self.all.get_mut(key as usize) else { return vec![number] };
+    pub fn bounced(&mut self, key: u32, number: u64, message: Arc<Message>) -> Over {
+        let Some(group) = self.all.get_mut(key as usize) else { return Over { lost: 1, ..Over::default() } };
         group.settling = group.settling.saturating_sub(1);
         group.take_back([(number, message)]);
         self.forget_if_unused(key)

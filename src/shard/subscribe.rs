@@ -200,7 +200,8 @@ impl Core {
         if let Some(outbox) = target.outbox.as_mut() {
             let theirs =
                 |delivery: &Delivery| delivery.via.is_some_and(|via| returned.contains_key(&via.stay));
-            for delivery in outbox.take_shared(false, theirs) {
+            for (number, delivery) in outbox.take_shared(false, theirs) {
+                self.clients.ledger.settle(target.stored, number, &delivery);
                 if let Some(via) = delivery.via {
                     returned.entry(via.stay).or_default().push(delivery);
                 }
@@ -218,9 +219,17 @@ impl Core {
     /// Ends one membership. What the client has been sent already it may still acknowledge [MQTT-3.10.4-3].
     fn end_membership(&mut self, session: u32, at: usize) {
         let Some(stay) = self.membership_mut(session, at).map(|m| m.stay) else { return };
-        let outbox = self.clients.sessions.get_mut(session as usize).and_then(|s| s.outbox.as_mut());
-        let waiting = outbox.map(|o| o.take_shared(true, |d| d.via.is_some_and(|via| via.stay == stay)));
-        self.leave_group(session, at, false, waiting.unwrap_or_default());
+        let mut waiting = Vec::new();
+        if let Some(target) = self.clients.sessions.get_mut(session as usize)
+            && let Some(outbox) = target.outbox.as_mut()
+        {
+            let theirs = |delivery: &Delivery| delivery.via.is_some_and(|via| via.stay == stay);
+            for (number, delivery) in outbox.take_shared(true, theirs) {
+                self.clients.ledger.settle(target.stored, number, &delivery);
+                waiting.push(delivery);
+            }
+        }
+        self.leave_group(session, at, false, waiting);
         if let Some(membership) = self.membership_mut(session, at) {
             membership.ended = true;
         }

@@ -52,6 +52,10 @@ pub struct SessionModel {
     /// Newest retained value of each topic, and all that were shown as retained: topic, message, identifier, when.
     pub newest: HashMap<String, usize>,
     pub shown: HashSet<(String, usize, Option<u32>)>,
+    /// What came at QoS 2, to the end of its exchange or not.
+    pub once: HashSet<usize>,
+    /// The client had begun a new session and forgotten this one when a crash brought it back.
+    pub vague: bool,
 }
 
 impl SessionModel {
@@ -73,6 +77,8 @@ pub struct Truth {
     pub will: Option<(usize, Millis)>,
     /// How often the client left all of its groups.
     pub breaks: u64,
+    /// The last session of which an answer has come that is durable only with the session: instance and connection.
+    pub solid: Option<(u64, usize)>,
 }
 
 /// A session that the broker holds.
@@ -106,6 +112,8 @@ pub struct Client {
     pub unacked: HashMap<u16, usize>,
     pub replies: Vec<(AckKind, u16)>,
     pub session: SessionModel,
+    /// Sessions before that one, which a crash may bring back.
+    pub former: HashMap<u64, SessionModel>,
     pub truth: Truth,
     /// The smallest Maximum Packet Size that it ever had.
     pub least_packet: u32,
@@ -153,7 +161,8 @@ impl World {
             };
             self.clients.push(client);
         }
-        self.connect(WITNESS, Greeting { clean: true, ..Greeting::default() });
+        let expiry = if self.plan.stored { u32::MAX } else { 0 };
+        self.connect(WITNESS, Greeting { clean: true, expiry, ..Greeting::default() });
         self.calm = true;
         while !self.at_rest() {
             self.step();

@@ -80,6 +80,7 @@ impl World {
                 Some((message, _)) if self.oracle.messages[message].qos == 2 => {
                     self.confirmed(message, reason);
                     if reason < 0x80 {
+                        self.firm(client);
                         self.clients[client].session.out.insert(id, (message, Stage::Released));
                         self.clients[client].replies.push((AckKind::PubRel, id));
                     } else {
@@ -97,7 +98,10 @@ impl World {
                 other => self.fail(format!("c{client}: PUBCOMP {id} answers {other:?}")),
             },
             Heard::SubAck { id, granted } => match self.clients[client].session.asked.remove(&id) {
-                Some((filter, Some(options))) => self.subscribed(client, &filter, options, &granted),
+                Some((filter, Some(options))) => {
+                    self.firm(client);
+                    self.subscribed(client, &filter, options, &granted);
+                }
                 other => self.fail(format!("c{client}: SUBACK {id} answers {other:?}")),
             },
             Heard::UnsubAck { id } => match self.clients[client].session.asked.remove(&id) {
@@ -123,6 +127,10 @@ impl World {
         }
         let c = &mut self.clients[client];
         (c.open, c.present) = (true, present);
+        if c.session.instance != instance && self.plan.stored {
+            let former = std::mem::take(&mut c.session);
+            c.former.insert(former.instance, former);
+        }
         if !present {
             c.session = SessionModel { instance, ..SessionModel::default() };
             if client == WITNESS {
@@ -135,6 +143,9 @@ impl World {
         if c.session.instance != instance {
             // The CONNACK of the session's first connection never came: nothing of it is known.
             c.session = SessionModel { instance, ..SessionModel::default() };
+            if let Some(former) = c.former.remove(&instance) {
+                c.session = former.half_forgotten();
+            }
             return;
         }
         // What was asked is not answered any more.

@@ -4,6 +4,7 @@
 //! A failure is played again with its trace. `SIMULATION_SEED=n cargo test --test simulation` repeats one seed.
 
 pub mod client;
+pub mod crash;
 pub mod hearing;
 pub mod oracle;
 pub mod plan;
@@ -44,7 +45,14 @@ impl World {
     }
 
     fn play(&mut self) {
-        for _ in 0..self.plan.steps {
+        for step in 0..self.plan.steps {
+            if self.store.is_some() && self.plan.crashes.contains(&step) {
+                self.crash();
+                // Before anything of the restart is durable, too.
+                while self.chance(4) {
+                    self.crash();
+                }
+            }
             self.step();
             if self.failure.is_some() {
                 return;
@@ -70,7 +78,7 @@ impl World {
             self.judge_retained_values();
         }
         self.depart(WITNESS);
-        self.wait(60_000);
+        self.wait(if self.plan.stored { 120_000 } else { 60_000 });
         if self.failure.is_none() {
             self.judge_nothing_left();
         }

@@ -28,6 +28,9 @@ pub struct Sent {
     /// How often the client wrote it.
     pub sends: u32,
     pub will: bool,
+    /// Crashes that found it without an acknowledgement, or its will not yet published for good: it may have come
+    /// before each of them.
+    pub crashed: u32,
 }
 
 /// A message owed to a session.
@@ -59,6 +62,15 @@ pub struct Visit {
     pub qos: u8,
 }
 
+/// What becomes of a will.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Must,
+    /// It was published and not durable when there was a crash.
+    May,
+    MustNot,
+}
+
 /// All that is remembered.
 #[derive(Debug, Default)]
 pub struct Oracle {
@@ -69,7 +81,11 @@ pub struct Oracle {
     /// Newest first delivery of a sticky group: publisher and topic.
     pub sticky: HashMap<(usize, String), usize>,
     /// Whether a will must be published; those not in here must not.
-    pub wills: HashMap<usize, bool>,
+    pub wills: HashMap<usize, Fate>,
+    /// Instances of sessions by the number that the store knows them by.
+    pub stored: HashMap<u64, u64>,
+    /// What was dropped before the last crash, by reason.
+    pub dropped: Vec<u64>,
     pub instances: u64,
     pub stats: Stats,
 }
@@ -99,8 +115,19 @@ impl World {
         expiry: Option<u32>,
     ) -> usize {
         let (topic, at) = (topic.to_owned(), self.now);
-        let sent =
-            Sent { publisher, topic, qos, retain, at, expiry, size, acked: None, sends: 0, will: false };
+        let sent = Sent {
+            publisher,
+            topic,
+            qos,
+            retain,
+            at,
+            expiry,
+            size,
+            acked: None,
+            sends: 0,
+            will: false,
+            crashed: 0,
+        };
         self.oracle.messages.push(sent);
         self.oracle.messages.len() - 1
     }
@@ -167,6 +194,11 @@ impl World {
         if reason >= 0x80 {
             return self.fail(format!("message {message} is refused: {reason:#x}"));
         }
+        let publisher = self.oracle.messages[message].publisher;
+        if self.clients[publisher].session.vague {
+            // The session may know the packet id from what the client has forgotten.
+            return;
+        }
         let now = self.now;
         self.oracle.messages[message].acked.get_or_insert(now);
     }
@@ -183,7 +215,8 @@ impl World {
         let truth = &mut self.clients[number].truth;
         let present = !greeting.clean && truth.session.is_some_and(|held| held.lapses > now);
         if let Some((will, due)) = truth.will.take() {
-            self.oracle.wills.insert(will, due <= now || !present);
+            let fate = if due <= now || !present { Fate::Must } else { Fate::MustNot };
+            self.oracle.wills.insert(will, fate);
         }
         let wished = if v5 { greeting.expiry } else { u32::MAX * u32::from(!greeting.clean) };
         let instance = if let Some(held) = truth.session.filter(|_| present) {
@@ -197,6 +230,7 @@ impl World {
         self.oracle.stats.resumed += u64::from(present);
         let link = &mut self.links[link];
         (link.opened, link.instance, link.expect_present) = (true, instance, present);
+        self.learn_number(number, instance);
         self.note(|| format!("the broker lets c{number} in, present {present}, expiry {expiry}"));
     }
 
@@ -224,7 +258,7 @@ impl World {
             if goodbye.is_some_and(|(reason, _)| reason == 0) {
                 self.oracle.stats.wills_not += 1;
             } else if due <= now {
-                self.oracle.wills.insert(will.message, true);
+                self.oracle.wills.insert(will.message, Fate::Must);
             } else {
                 truth.will = Some((will.message, due));
             }
@@ -403,12 +437,17 @@ impl World {
         let sent = &self.oracle.messages[message];
         let session = &mut self.clients[number].session;
         let before = session.seen.get(&message).copied().unwrap_or(0);
-        let publications = if sent.qos == 1 && !sent.will { sent.sends } else { 1 };
+        if session.vague {
+            return Ok(());
+        }
+        // What the publisher was not sure of may have come before a crash, and be new to the broker after it. At QoS 2
+        // it has not come: nothing is sent before it is durable.
+        let publications = if sent.qos == 1 && !sent.will { sent.sends } else { 1 + sent.crashed };
         let first = !session.seen.contains_key(&message);
         if !redelivered && !d.dup && before >= publications {
             return Err(format!("delivered {} times, published {publications} times", before + 1));
         }
-        if d.qos == 2 && !redelivered && before > 0 {
+        if d.qos == 2 && !redelivered && !session.once.insert(message) {
             return Err("a second time at QoS 2".into());
         }
         if first {
@@ -474,7 +513,7 @@ impl World {
         let session = &mut self.clients[number].session;
         let newest = session.newest.get(&d.topic).copied().unwrap_or(0);
         // A publisher that is not sure publishes again, also what is older by then.
-        if message < newest && !d.dup && sends == 1 {
+        if message < newest && !d.dup && sends == 1 && !session.vague {
             return Err(format!("an older value than message {newest}"));
         }
         session.newest.insert(d.topic.clone(), newest.max(message));
@@ -495,7 +534,7 @@ impl World {
         let pending = self.clients[sent.publisher].truth.will;
         // A will that came due a moment ago is published at the next tick.
         let due = pending.is_some_and(|(will, due)| will == message && due <= self.now);
-        if !due && self.oracle.wills.get(&message) != Some(&true) {
+        if !due && !matches!(self.oracle.wills.get(&message), Some(Fate::Must | Fate::May)) {
             return Err(format!("a will that is not due: {pending:?}"));
         }
         Ok(())

@@ -12,6 +12,9 @@ use switchboard::config::settings::{
 /// Longest session expiry granted, seconds: short, so that a run can see the end of every session.
 pub const MAX_EXPIRY: u32 = 60;
 
+/// Steps of a short run.
+const STEPS: usize = 150;
+
 /// Shape of a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -26,6 +29,12 @@ pub struct Plan {
     /// Bytes that a socket takes before it blocks.
     pub socket: usize,
     pub settings: Arc<Settings>,
+    /// Sessions and what they are owed are written down.
+    pub stored: bool,
+    /// Outside calm the store commits in one of so many steps.
+    pub commits: u32,
+    /// Steps before which everything but the store is lost.
+    pub crashes: Vec<usize>,
 }
 
 impl Plan {
@@ -34,16 +43,27 @@ impl Plan {
         let mut rng = Rng::with_seed(seed ^ 0x51A1);
         let shards = rng.usize(1..=4);
         let clients = rng.usize(3..=12);
+        let mut durable = Rng::with_seed(seed ^ 0xD15C);
+        let crashes = durable.usize(0..=3);
         Self {
             seed,
             shards,
             clients,
-            steps: 150,
+            steps: STEPS,
             busy: clients.div_ceil(2),
             cuts: *pick(&mut rng, &[0, 10, 60]),
             socket: *pick(&mut rng, &[64, 700, 16_384]),
             settings: Arc::new(settings(&mut rng, shards)),
+            stored: durable.bool(),
+            commits: *pick(&mut durable, &[1, 3, 12, 60]),
+            crashes: (0..crashes).map(|_| durable.usize(5..STEPS)).collect(),
         }
+    }
+
+    /// The same without a store.
+    pub fn without_store(mut self) -> Self {
+        self.stored = false;
+        self
     }
 
     /// One run with thousands of clients.

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use switchboard::metrics::DropReason;
 
 use super::client::{RETAINED_TOPICS, WITNESS, group_of, group_qos};
+use super::oracle::Fate;
 use super::world::World;
 
 impl World {
@@ -23,8 +24,10 @@ impl World {
         )
     }
 
-    fn drops(&mut self, reason: DropReason) -> u64 {
-        self.cores.iter_mut().map(|core| core.counters().messages_dropped.count(reason)).sum()
+    /// How much was dropped, before crashes and since.
+    pub fn drops(&mut self, reason: DropReason) -> u64 {
+        let now: u64 = self.cores.iter_mut().map(|core| core.counters().messages_dropped.count(reason)).sum();
+        now + self.oracle.dropped.get(reason as usize).copied().unwrap_or(0)
     }
 
     /// All that was owed has come. Everything is at rest, and everybody with a session is connected.
@@ -116,17 +119,18 @@ impl World {
     pub fn judge_wills(&mut self) {
         for client in 0..self.clients.len() {
             if let Some((will, _)) = self.clients[client].truth.will.take() {
-                self.oracle.wills.insert(will, true);
+                self.oracle.wills.insert(will, Fate::Must);
             }
         }
         let seen: HashSet<usize> = self.clients[WITNESS].session.seen.keys().copied().collect();
-        let mut wills: Vec<(usize, bool)> =
-            self.oracle.wills.iter().map(|(&will, &must)| (will, must)).collect();
-        wills.sort_unstable();
+        let mut wills: Vec<(usize, Fate)> =
+            self.oracle.wills.iter().map(|(&will, &fate)| (will, fate)).collect();
+        wills.sort_unstable_by_key(|(will, _)| *will);
         let full = self.drops(DropReason::QueueFull) > 0;
-        for (will, must) in wills {
+        for (will, fate) in wills {
+            let must = fate == Fate::Must;
             self.oracle.stats.wills += u64::from(must);
-            self.oracle.stats.wills_not += u64::from(!must);
+            self.oracle.stats.wills_not += u64::from(fate == Fate::MustNot);
             if must && !full && !seen.contains(&will) {
                 let publisher = self.oracle.messages[will].publisher;
                 return self.fail(format!("will {will} of c{publisher} was due and never came"));
@@ -176,7 +180,8 @@ impl World {
         let (sessions, interest) =
             (self.exchange.sessions.load(Ordering::Relaxed), self.exchange.interest.len());
         if sessions > 0 || !self.exchange.interest.is_empty() {
-            self.fail(format!("{sessions} sessions and interest in {interest:?} are left"));
+            return self.fail(format!("{sessions} sessions and interest in {interest:?} are left"));
         }
+        self.judge_store();
     }
 }

@@ -18,6 +18,11 @@ pub struct Stats {
     pub too_large: u64,
     pub queue_full: u64,
     pub expired: u64,
+    pub crashes: u64,
+    pub restored_sessions: u64,
+    pub restored_deliveries: u64,
+    pub restored_in_groups: u64,
+    pub restored_retained: u64,
 }
 
 impl Stats {
@@ -30,7 +35,7 @@ impl Stats {
     }
 
     /// All by name.
-    pub fn fields(&mut self) -> [(&'static str, &mut u64); 15] {
+    pub fn fields(&mut self) -> [(&'static str, &mut u64); 20] {
         [
             ("delivered", &mut self.delivered),
             ("redelivered", &mut self.redelivered),
@@ -47,6 +52,11 @@ impl Stats {
             ("too_large", &mut self.too_large),
             ("queue_full", &mut self.queue_full),
             ("expired", &mut self.expired),
+            ("crashes", &mut self.crashes),
+            ("restored sessions", &mut self.restored_sessions),
+            ("restored deliveries", &mut self.restored_deliveries),
+            ("restored messages of groups", &mut self.restored_in_groups),
+            ("restored retained messages", &mut self.restored_retained),
         ]
     }
 }

@@ -11,8 +11,9 @@ use switchboard::clock::Now;
 use switchboard::message::Millis;
 use switchboard::metrics::CloseReason;
 use switchboard::session::Phase;
-use switchboard::shard::timers::TICK;
+pub use switchboard::shard::timers::TICK;
 use switchboard::shard::{Close, Core, Exchange};
+use switchboard::store::{Memory, Store};
 
 use super::client::{Client, WITNESS};
 use super::oracle::Oracle;
@@ -34,7 +35,7 @@ pub struct Link {
     /// Shard and slab key, while the broker has it.
     pub place: Option<(usize, u32)>,
     /// Client to broker.
-    up: VecDeque<u8>,
+    pub up: VecDeque<u8>,
     /// Broker to client.
     pub down: VecDeque<u8>,
     /// The client has closed, or the network broke: nothing more comes up. The broker sees it no earlier than this.
@@ -54,6 +55,8 @@ pub struct Link {
     pub expect_present: bool,
     /// The rules parted it from its session.
     pub detached: bool,
+    /// The client has seen an answer that is durable only with all that its session was when it was let in.
+    pub solid: bool,
 }
 
 impl Link {
@@ -96,13 +99,16 @@ pub struct World {
     pub plan: Plan,
     pub rng: Rng,
     pub now: Millis,
+    /// When the monotonic clock of the broker's process began.
+    pub born: Millis,
+    pub store: Option<Arc<Memory>>,
     pub exchange: Arc<Exchange>,
     pub cores: Vec<Core>,
     /// By shard and slab key, as the driver's sockets.
-    sockets: Vec<Vec<Option<usize>>>,
-    moving: Vec<Vec<(usize, Vec<u8>, u16)>>,
-    woken: Vec<bool>,
-    next_tick: Vec<Millis>,
+    pub sockets: Vec<Vec<Option<usize>>>,
+    pub moving: Vec<Vec<(usize, Vec<u8>, u16)>>,
+    pub woken: Vec<bool>,
+    pub next_tick: Vec<Millis>,
     pub links: Vec<Link>,
     /// Links that one side still has.
     pub live: Vec<usize>,
@@ -117,7 +123,9 @@ pub struct World {
 impl World {
     /// A world at rest.
     pub fn new(plan: Plan, traced: bool) -> Self {
-        let exchange = Arc::new(Exchange::new(plan.settings.clone(), None, None, plan.seed));
+        let store = plan.stored.then(|| Arc::new(Memory::new(plan.shards)));
+        let kept = store.clone().map(|store| store as Arc<dyn Store>);
+        let exchange = Arc::new(Exchange::new(plan.settings.clone(), None, kept, plan.seed));
         let now = 1_000;
         let clock = Now { mono: now, unix: now };
         let cores = (0..plan.shards)
@@ -131,6 +139,8 @@ impl World {
             next_tick: vec![now + TICK; plan.shards],
             rng,
             now,
+            born: 0,
+            store,
             exchange,
             cores,
             links: Vec::new(),
@@ -196,7 +206,13 @@ impl World {
     }
 
     fn set_now(&mut self, shard: usize) {
-        self.cores[shard].set_now(Now { mono: self.now, unix: self.now });
+        let now = self.clock();
+        self.cores[shard].set_now(now);
+    }
+
+    /// The time as the broker's process has it.
+    pub fn clock(&self) -> Now {
+        Now { mono: self.now - self.born, unix: self.now }
     }
 
     /// One step: time, clients, shards in any order.
@@ -216,6 +232,12 @@ impl World {
                 let client = self.rng.usize(..self.clients.len());
                 self.act(client);
             }
+        }
+        let commits = self.plan.commits;
+        if let Some(store) = self.store.clone()
+            && (self.calm || self.chance(commits))
+        {
+            store.commit();
         }
         let mut order: Vec<usize> = (0..self.cores.len()).collect();
         self.rng.shuffle(&mut order);
@@ -478,6 +500,9 @@ impl World {
             self.now += step;
             for _ in 0..2 {
                 self.act(WITNESS);
+                if let Some(store) = &self.store {
+                    store.commit();
+                }
                 for shard in 0..self.cores.len() {
                     self.turn(shard);
                 }
