@@ -3,6 +3,7 @@
 //! Owns nothing but bytes. A message is copied out of the read buffer at most once per shard, and only if a receiver
 //! has to be able to get it again (QoS > 0), it is retained, or it changes threads in one piece.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use crate::protocol::QoS;
@@ -174,7 +175,7 @@ pub struct Via {
     /// Which stay of the member this delivery was for.
     pub stay: u32,
     /// The message's number in the group.
-    pub number: u64,
+    pub number: NonZeroU64,
 }
 
 /// A message owed to one session at QoS > 0.

@@ -186,6 +186,9 @@ pub(crate) struct P2p {
     pub(crate) flow: Flow,
     #[arg(long, default_value_t = 500)]
     pub(crate) pairs: usize,
+    /// The subscribers' sessions outlive their connections: a broker that stores them has to, for each message
+    #[arg(long)]
+    pub(crate) persistent: bool,
 }
 
 /// `fanin`

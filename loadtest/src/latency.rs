@@ -24,6 +24,7 @@ pub(crate) fn run(options: &Latency) -> Result<Report, Failure> {
         return Err(Failure::Usage("--rate 0: at least one message a second".to_owned()));
     }
     let scenario = Scenario {
+        persistent: false,
         name: "latency",
         shape: Shape::Pairs,
         publishers: options.pairs,

@@ -56,14 +56,21 @@ fn main() -> ExitCode {
 
 /// Runs one scenario.
 fn measure(command: &Command) -> Result<Report, Failure> {
-    let scenario = |name, shape, publishers, receivers| Scenario { name, shape, publishers, receivers };
+    let scenario = |name, shape, publishers, receivers| Scenario {
+        name,
+        shape,
+        publishers,
+        receivers,
+        persistent: false,
+    };
     match command {
         Command::Conn(options) => conn::run(options),
         Command::Fanout(options) => {
             scenario("fanout", Shape::All, options.publishers, options.subscribers).run(&options.flow)
         }
         Command::P2p(options) => {
-            scenario("p2p", Shape::Pairs, options.pairs, options.pairs).run(&options.flow)
+            let pairs = scenario("p2p", Shape::Pairs, options.pairs, options.pairs);
+            scenario::Scenario { persistent: options.persistent, ..pairs }.run(&options.flow)
         }
         Command::Fanin(options) => {
             scenario("fanin", Shape::All, options.publishers, options.subscribers).run(&options.flow)

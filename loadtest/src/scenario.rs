@@ -16,6 +16,8 @@ pub(crate) struct Scenario {
     pub(crate) shape: Shape,
     pub(crate) publishers: usize,
     pub(crate) receivers: usize,
+    /// Receivers' sessions outlive their connections.
+    pub(crate) persistent: bool,
 }
 
 impl Scenario {
@@ -68,6 +70,7 @@ impl Scenario {
                 let mut client =
                     Client::new(name("r", index)).subscribed(self.filters(flow, index, &topics), flow.qos);
                 client.identity.alias_maximum = if flow.alias { 16 } else { 0 };
+                client.identity.persistent = self.persistent;
                 client
             })
             .collect();

@@ -134,6 +134,11 @@ pub(crate) const ROWS: &[Row] = &[
         "p2p --pairs 500 --size 256 --window 8 --v5 --alias --user-properties 2",
         &[(CpuPerMessage, TimesRow("p2p-w8", 1.4))],
     )),
+    without_floor(row(
+        "durable-qos1-w8",
+        "p2p --pairs 500 --size 256 --window 8 --qos 1 --persistent",
+        &[(MessagesPerSecond, AtLeast(20_000.0))],
+    )),
     row("fanin-w8", "fanin --publishers 500 --size 64 --window 8", &[(CpuPerMessage, TimesFloor(1.6))]),
     row(
         "shared-qos1-w8",

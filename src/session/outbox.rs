@@ -177,17 +177,13 @@ impl Outbox {
     #[inline]
     fn place(&self, id: PacketId) -> Option<usize> {
         let first = self.in_flight.front()?.number;
-        let steps = (Number::from(id.get()) + IDS - Number::from(id_of(first))) % IDS;
-        let number = first + steps;
-        match self.in_flight.get(steps as usize) {
-            Some(sent) if sent.number == number => Some(steps as usize),
+        let (id, front) = (id.get(), id_of(first));
+        let steps = if id >= front { id - front } else { u16::MAX - front + id };
+        let number = first + Number::from(steps);
+        match self.in_flight.get(usize::from(steps)) {
+            Some(sent) if sent.number == number => Some(usize::from(steps)),
             _ => self.in_flight.binary_search_by_key(&number, |sent| sent.number).ok(),
         }
-    }
-
-    fn stage_mut(&mut self, id: PacketId) -> Option<&mut Stage> {
-        let at = self.place(id)?;
-        self.in_flight.get_mut(at).map(|sent| &mut sent.stage)
     }
 
     /// Lets finished entries at the front go.
@@ -198,30 +194,45 @@ impl Outbox {
         }
     }
 
-    fn finish(&mut self, id: PacketId) -> Option<(Number, Stage)> {
-        let at = self.place(id)?;
-        let sent = self.in_flight.get_mut(at)?;
-        let finished = (sent.number, std::mem::replace(&mut sent.stage, Stage::Done));
+    /// Takes out the entry that stands there.
+    #[inline]
+    fn finish(&mut self, at: usize) -> Option<Sent> {
         if at < self.resend {
             self.live -= 1;
         }
+        if at > 0 {
+            let sent = self.in_flight.get_mut(at)?;
+            return Some(Sent {
+                number: sent.number,
+                stage: std::mem::replace(&mut sent.stage, Stage::Done),
+            });
+        }
+        let first = self.in_flight.pop_front();
+        self.resend = self.resend.saturating_sub(1);
         self.trim();
-        Some(finished)
+        first
+    }
+
+    /// The stage of a packet id, and where it stands.
+    #[inline]
+    fn stage_of(&self, id: PacketId) -> Option<(usize, &Stage)> {
+        let at = self.place(id)?;
+        Some((at, &self.in_flight.get(at)?.stage))
     }
 
     /// PUBACK: the end of a QoS 1 delivery.
     #[inline]
     pub fn puback(&mut self, id: PacketId) -> Acknowledged {
-        match self.stage_mut(id) {
-            Some(Stage::Published(delivery)) if delivery.qos == QoS::AtLeastOnce => {}
-            _ => return Acknowledged::Unknown,
+        match self.stage_of(id) {
+            Some((at, Stage::Published(delivery))) if delivery.qos == QoS::AtLeastOnce => self.complete(at),
+            _ => Acknowledged::Unknown,
         }
-        self.complete(id)
     }
 
-    fn complete(&mut self, id: PacketId) -> Acknowledged {
-        match self.finish(id) {
-            Some((number, Stage::Published(delivery))) => {
+    #[inline]
+    fn complete(&mut self, at: usize) -> Acknowledged {
+        match self.finish(at) {
+            Some(Sent { number, stage: Stage::Published(delivery) }) => {
                 Acknowledged::Complete(Numbered { number, delivery, again: false })
             }
             _ => Acknowledged::Unknown,
@@ -230,17 +241,20 @@ impl Outbox {
 
     /// PUBREC: half of a QoS 2 delivery. With an error it is the end of it [MQTT-4.3.3-4].
     pub fn pubrec(&mut self, id: PacketId, refused: bool) -> Acknowledged {
-        match self.stage_mut(id) {
-            Some(Stage::Published(delivery)) if delivery.qos == QoS::ExactlyOnce => {}
+        let at = match self.stage_of(id) {
+            Some((at, Stage::Published(delivery))) if delivery.qos == QoS::ExactlyOnce => at,
             // A PUBREC that comes again is answered again [MQTT-4.3.3-4].
-            Some(Stage::Released) if !refused => return Acknowledged::Release(None),
+            Some((_, Stage::Released)) if !refused => return Acknowledged::Release(None),
             _ => return Acknowledged::Unknown,
-        }
+        };
         if refused {
-            return self.complete(id);
+            return self.complete(at);
         }
-        let sent = self.place(id).and_then(|at| self.in_flight.get_mut(at));
-        match sent.map(|sent| (sent.number, std::mem::replace(&mut sent.stage, Stage::Released))) {
+        match self
+            .in_flight
+            .get_mut(at)
+            .map(|sent| (sent.number, std::mem::replace(&mut sent.stage, Stage::Released)))
+        {
             Some((number, Stage::Published(delivery))) => {
                 Acknowledged::Release(Some(Numbered { number, delivery, again: false }))
             }
@@ -250,17 +264,20 @@ impl Outbox {
 
     /// PUBCOMP: the end of a QoS 2 delivery.
     pub fn pubcomp(&mut self, id: PacketId) -> Acknowledged {
-        match self.stage_mut(id) {
-            Some(Stage::Released) => {}
-            _ => return Acknowledged::Unknown,
+        match self.stage_of(id) {
+            Some((at, Stage::Released)) => {
+                self.finish(at).map_or(Acknowledged::Unknown, |sent| Acknowledged::Finished(sent.number))
+            }
+            _ => Acknowledged::Unknown,
         }
-        self.finish(id).map_or(Acknowledged::Unknown, |(number, _)| Acknowledged::Finished(number))
     }
 
     /// Ends a delivery that cannot be sent again.
     pub fn abandon(&mut self, id: PacketId) -> Option<Numbered> {
-        match self.finish(id)? {
-            (number, Stage::Published(delivery)) => Some(Numbered { number, delivery, again: false }),
+        match self.place(id).and_then(|at| self.finish(at))? {
+            Sent { number, stage: Stage::Published(delivery) } => {
+                Some(Numbered { number, delivery, again: false })
+            }
             _ => None,
         }
     }
@@ -536,7 +553,7 @@ mod tests {
 
     #[test]
     fn shared_deliveries_go_back_but_not_qos_2_in_flight() {
-        let via = Some(Via { home: 0, group: 1, member: 0, stay: 1, number: 1 });
+        let via = Some(Via { home: 0, group: 1, member: 0, stay: 1, number: std::num::NonZeroU64::MIN });
         let mut outbox = outbox();
         for (qos, via) in [
             (QoS::AtLeastOnce, via),

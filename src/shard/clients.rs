@@ -498,7 +498,9 @@ impl Clients {
     ) {
         let Some(client) = self.connections.get_mut(connection as usize) else { return };
         if after.is_none() && client.link.held == 0 {
-            return self.send_ack(connection, kind, id, reason);
+            put_answer(client, &mut self.pool, kind, id, reason);
+            self.counters.packets_sent.bump(Packet::of(kind.first_byte()));
+            return mark(&mut self.dirty, connection, client);
         }
         client.link.held += 1;
         self.ledger.hold(connection, after, Answer::Ack(kind, id, reason));
@@ -520,19 +522,25 @@ impl Clients {
         }
     }
 
-    /// Appends an acknowledgement without properties; an MQTT 5 one says its reason if that is not success.
+    /// Sends an acknowledgement at once.
     #[inline]
     pub fn send_ack(&mut self, connection: u32, kind: AckKind, id: PacketId, reason: ReasonCode) {
         let Some(client) = self.connections.get_mut(connection as usize) else { return };
-        let out = client.out.bytes(&mut self.pool);
-        if reason == ReasonCode::SUCCESS || !client.link.version.is_v5() {
-            put_ack(out, kind.first_byte(), id);
-        } else {
-            let [high, low] = id.get().to_be_bytes();
-            out.extend_from_slice(&[kind.first_byte(), 3, high, low, reason.0]);
-        }
+        put_answer(client, &mut self.pool, kind, id, reason);
         self.counters.packets_sent.bump(Packet::of(kind.first_byte()));
         mark(&mut self.dirty, connection, client);
+    }
+}
+
+/// Appends an acknowledgement without properties; an MQTT 5 one says its reason if that is not success.
+#[inline]
+fn put_answer(client: &mut Client, pool: &mut Pool, kind: AckKind, id: PacketId, reason: ReasonCode) {
+    let out = client.out.bytes(pool);
+    if reason == ReasonCode::SUCCESS || !client.link.version.is_v5() {
+        put_ack(out, kind.first_byte(), id);
+    } else {
+        let [high, low] = id.get().to_be_bytes();
+        out.extend_from_slice(&[kind.first_byte(), 3, high, low, reason.0]);
     }
 }
 

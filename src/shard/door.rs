@@ -219,9 +219,9 @@ impl Receivers<'_> {
                     self.groups.unsent(&assigned.via);
                 } else if assigned.counted
                     && self.clients.ledger.on()
-                    && let Some(text) = self.groups.write_down(group, assigned.via.number)
+                    && let Some(text) = self.groups.write_down(group, assigned.via.number.get())
                 {
-                    self.clients.ledger.give(text, assigned.via.number, &m, self.clients.now);
+                    self.clients.ledger.give(text, assigned.via.number.get(), &m, self.clients.now);
                 }
             }
             Chosen::Wait(number) => {

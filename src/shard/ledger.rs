@@ -351,15 +351,21 @@ impl Ledger {
 
     /// Whether a delivery has a document. A shared group keeps its messages itself, but a client that has taken one at
     /// QoS 2 also holds the packet id until it is released.
+    #[inline]
     fn noted(&self, stored: u64, delivery: &Delivery) -> bool {
-        self.on() && stored != 0 && (delivery.via.is_none() || delivery.qos == QoS::ExactlyOnce)
+        stored != 0 && self.on() && (delivery.via.is_none() || delivery.qos == QoS::ExactlyOnce)
     }
 
     /// A session that is kept is owed a delivery.
+    #[inline]
     pub fn owe(&mut self, stored: u64, number: Number, delivery: &Delivery, now: Now) {
-        if !self.noted(stored, delivery) {
-            return;
+        if self.noted(stored, delivery) {
+            self.put_owed(stored, number, delivery, now);
         }
+    }
+
+    #[inline(never)]
+    fn put_owed(&mut self, stored: u64, number: Number, delivery: &Delivery, now: Now) {
         if delivery.via.is_some() {
             // After a restart the group gives the message to anybody, under another id: all that this client needs then
             // is PUBREL, whether it has taken the message or not. Else it would take the next message under the same id
@@ -408,11 +414,17 @@ impl Ledger {
     }
 
     /// A delivery is done with, or taken back.
+    #[inline]
     pub fn settle(&mut self, stored: u64, number: Number, delivery: &Delivery) {
         if self.noted(stored, delivery) {
-            self.delete(Table::Owed, |out| put_owed_key(out, stored, number));
-            self.unrefer(delivery.body);
+            self.delete_owed(stored, number, delivery.body);
         }
+    }
+
+    #[inline(never)]
+    fn delete_owed(&mut self, stored: u64, number: Number, body: u64) {
+        self.delete(Table::Owed, |out| put_owed_key(out, stored, number));
+        self.unrefer(body);
     }
 
     /// PUBREC has come: the message itself is done with.

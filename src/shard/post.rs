@@ -127,7 +127,7 @@ impl Core {
 
     /// A member is done with a message.
     fn settled(&mut self, via: Via, weight: u32) {
-        self.given(via.group, via.number);
+        self.given(via.group, via.number.get());
         if self.groups.settled(via, weight) {
             self.drain_group(via.group);
         }
@@ -176,7 +176,7 @@ impl Core {
     fn came_back(&mut self, share: &Share) {
         let group = share.via.group;
         let Some(text) = self.groups.get(group).map(|g| g.text.clone()) else { return };
-        let over = self.groups.bounced(group, share.via.number, share.message.clone());
+        let over = self.groups.bounced(group, share.via.number.get(), share.message.clone());
         self.over(&text, &over);
         if self.groups.get(group).is_none() {
             self.drop_interest(super::shared::split(&text).1, Target::group(group));
@@ -219,7 +219,7 @@ impl Core {
             self.clients.delivered(outgoing);
             if !assigned.counted {
                 // Nobody will settle it: the member has subscribed at QoS 0.
-                self.given(group, assigned.via.number);
+                self.given(group, assigned.via.number.get());
             }
         }
     }

@@ -233,7 +233,6 @@ impl Core {
     }
 
     /// Whether too much of what a client sends waits for the disk.
-    #[inline]
     fn ledger_is_full(&self, key: u32) -> bool {
         let held = self.clients.connections.get(key as usize).map_or(0, |client| client.link.held);
         held > 0 && (Ledger::too_many(held) || self.clients.ledger.congested())
@@ -242,7 +241,8 @@ impl Core {
     /// Stops reading a publisher whose messages go to a shard that does not keep up.
     #[inline]
     fn hold_back(&mut self, key: u32) {
-        if !std::mem::take(&mut self.looked_up.held_back) && !self.ledger_is_full(key) {
+        let held_back = std::mem::take(&mut self.looked_up.held_back);
+        if !held_back && !(self.clients.ledger.waiting() && self.ledger_is_full(key)) {
             return;
         }
         if let Some(client) = self.clients.connections.get_mut(key as usize)

@@ -5,6 +5,7 @@
 //! sticky key: while deliveries to a lost member are still on their way back, newer messages wait behind them.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -238,6 +239,7 @@ impl Group {
         place: (u16, u32),
         number: u64,
     ) -> Option<Assigned> {
+        let number = NonZeroU64::new(number)?;
         let member = self.members.get_mut(slot as usize)?;
         member.sent += 1;
         if counted {

@@ -263,7 +263,7 @@ impl Core {
         self.clients.counters.shared_redispatched += returned.len() as u64;
         let home = self.exchange.home(&text);
         let arrived = if home == id { u64::MAX } else { arrived };
-        let returned = returned.into_iter().filter_map(|d| Some((d.via?.number, d.message))).collect();
+        let returned = returned.into_iter().filter_map(|d| Some((d.via?.number.get(), d.message))).collect();
         let gone = Gone { text, shard: id, session, stay, arrived, returned, away };
         if home == id {
             self.member_goes(gone);
