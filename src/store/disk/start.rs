@@ -43,12 +43,8 @@ pub(super) fn start(home: &Home, options: &Options, report: &mut Report) -> Resu
     let whole = read.is_whole();
     let last = read.last;
     if !whole {
-        let of_view = view.take_if(|view| !fills(view, &read));
-        if let Some(useless) = of_view {
-            rebuild::leave(home, useless, &Broken::Different);
-            report.view_rebuilt = true;
-        }
-        let behind = match &view {
+        let filling = view.as_ref().filter(|view| fills(view, &read));
+        let behind = match filling {
             Some(view) => view.through.unwrap_or(0),
             None if read.truth.export.is_whole() => read.truth.export.through,
             None => 0,
@@ -60,7 +56,7 @@ pub(super) fn start(home: &Home, options: &Options, report: &mut Report) -> Resu
                 "changes that were committed are lost; nothing has them any more"
             );
         }
-        let export = export_anew(home, view.as_ref(), &read.truth, last)?;
+        let export = export_anew(home, filling, &read.truth, last)?;
         read.truth = Truth { export, ..Truth::default() };
     }
     let fresh = |view: &View| {
@@ -71,8 +67,10 @@ pub(super) fn start(home: &Home, options: &Options, report: &mut Report) -> Resu
         Some(view) => view,
         None => {
             // Compared with the truth, or made of it; either way there is nothing left to apply.
-            let (view, anew) = renew(home, cache_bytes, view, &read.truth, last).map_err(unusable)?;
+            let (view, anew, differed) =
+                renew(home, cache_bytes, view, &read.truth, last).map_err(unusable)?;
             report.view_rebuilt |= anew && had_view;
+            report.view_corrected = differed;
             let behind = std::mem::take(&mut read.truth.behind);
             read.truth.between.absorb(behind);
             view
@@ -115,7 +113,12 @@ fn fills(view: &View, read: &Read) -> bool {
 }
 
 /// Exports all that is left: the view's documents, or else the truth's, and what the journal has behind them.
-fn export_anew(home: &Home, view: Option<&View>, truth: &Truth, last: u64) -> Result<Export, OpenError> {
+pub(super) fn export_anew(
+    home: &Home,
+    view: Option<&View>,
+    truth: &Truth,
+    last: u64,
+) -> Result<Export, OpenError> {
     let path = home.export();
     let write = || -> io::Result<Export> {
         if path.exists() && !truth.export.is_whole() {
@@ -151,27 +154,27 @@ fn bloated(view: &View) -> bool {
     bytes > BLOATED_FROM && bytes > BLOATED * view.totals.bytes
 }
 
-/// The view as the truth has it. `true`: it is a new one for damage.
+/// The view as the truth has it; whether it is a new one for damage; else how many documents differed.
 fn renew(
     home: &Home,
     cache_bytes: u64,
     view: Option<View>,
     truth: &Truth,
     last: u64,
-) -> Result<(View, bool), Broken> {
-    let Some(mut old) = view else { return Ok((rebuild::rebuild(home, cache_bytes, truth, last)?, true)) };
+) -> Result<(View, bool, u64), Broken> {
+    let Some(mut old) = view else { return Ok((rebuild::rebuild(home, cache_bytes, truth, last)?, true, 0)) };
     if bloated(&old) {
         let directory = old.directory().to_owned();
         let new = rebuild::rebuild(home, cache_bytes, truth, last)?;
         drop(old);
         super::view::discard(&directory)?;
-        return Ok((new, false));
+        return Ok((new, false, 0));
     }
     match old.reconcile(truth, last) {
-        Ok(_) => Ok((old, false)),
+        Ok(differed) => Ok((old, false, differed)),
         Err(broken) => {
             rebuild::leave(home, old, &broken);
-            Ok((rebuild::rebuild(home, cache_bytes, truth, last)?, true))
+            Ok((rebuild::rebuild(home, cache_bytes, truth, last)?, true, 0))
         }
     }
 }

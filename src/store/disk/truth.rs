@@ -39,6 +39,7 @@ impl Read {
     /// Cuts that are missing behind cut `through`.
     pub(super) fn lost_behind(&self, through: u64) -> u64 {
         let first = self.replay.cuts.as_ref().map_or(self.last + 1, |cuts| *cuts.start());
+        let first = self.replay.lost.first().map_or(first, |lost| first.min(*lost.start()));
         let front = first.saturating_sub(through + 1);
         let gaps = self.replay.lost.iter().filter(|lost| *lost.end() > through);
         let gaps: u64 = gaps.map(|lost| lost.end() - (*lost.start()).max(through + 1) + 1).sum();

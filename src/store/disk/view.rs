@@ -22,11 +22,11 @@ const POSITION: &[u8] = b"position";
 
 /// Number, bytes and a sum of checksums of documents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
+pub(super) struct Totals {
     /// How many.
-    pub documents: u64,
-    /// Bytes of their keys and values.
-    pub bytes: u64,
+    pub(super) documents: u64,
+    /// Bytes of their keys and packed values.
+    pub(super) bytes: u64,
     sum: u64,
 }
 
