@@ -23,7 +23,7 @@ pub(super) fn run(shared: &Shared, mut journal: Journal) {
 fn next(shared: &Shared) -> Option<Cut> {
     let interval = shared.options.commit_interval;
     let mut gathered = interval.is_zero();
-    //ROOM wait_for_room(shared);
+    wait_for_room(shared);
     let mut inbox = shared.inbox.lock();
     loop {
         if inbox.end == End::Abandon {
@@ -53,7 +53,9 @@ fn next(shared: &Shared) -> Option<Cut> {
 /// Waits while the view is too far behind: submissions gather meanwhile, and their senders see them waiting.
 fn wait_for_room(shared: &Shared) {
     let mut tables = shared.tables.lock();
-    while tables.bytes() > 2 * shared.options.checkpoint_bytes && tables.end == End::NotYet {
+    let bound = 2 * shared.options.checkpoint_bytes;
+    // The view does not move before the first commit.
+    while tables.bytes() > bound && tables.start.is_none() && tables.end == End::NotYet {
         shared.filled.notify_one();
         shared.room.wait(&mut tables);
     }
@@ -67,13 +69,14 @@ fn write(shared: &Shared, journal: &mut Journal, cut: &Cut) -> bool {
                 shared.journal_health.recovered("journal", journal.directory());
                 let mut tables = shared.tables.lock();
                 tables.closed.append(&mut journal.take_closed());
-                tables.between = None;
+                tables.start = None;
                 tables.appended += appended.bytes;
                 for change in cut.batches.iter().flat_map(super::super::Batch::iter) {
                     tables.active.apply(change.table, change.key, change.value);
                 }
                 tables.active.through = appended.number;
-                if tables.active.bytes() >= shared.options.checkpoint_bytes {
+                let bound = shared.options.checkpoint_bytes;
+                if tables.active.bytes() >= bound || tables.journal_is_long(bound) {
                     shared.filled.notify_one();
                 }
                 return true;

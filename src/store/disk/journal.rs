@@ -125,6 +125,16 @@ impl Journal {
         }
     }
 
+    /// The last cut that is durable.
+    pub(super) fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Ends it.
+    pub(super) fn into_segments(self) -> impl Iterator<Item = Segment> {
+        self.closed.into_iter().chain(self.current.map(|(segment, _)| segment))
+    }
+
     /// Segments that nothing more is written to since the last call.
     pub(super) fn take_closed(&mut self) -> Vec<Segment> {
         std::mem::take(&mut self.closed)

@@ -1,17 +1,29 @@
-//! The store on a disk: a journal that is the truth, and behind it a view and an export of all documents.
+//! The store on a disk.
+//!
+//! The *journal* is the truth: a cut counts when its frame in it is synced. Behind it follow, on a thread of their own, the
+//! *view*, all documents in sled, and the *export*, all documents in one file. The journal may go as far as both have
+//! come. A start reads the export and the journal behind it; the view makes up for what is damaged there, and the other
+//! way round.
 
 mod commit;
+mod export;
 mod files;
+mod follow;
 mod frame;
 mod journal;
 mod open;
 mod overlay;
+mod rebuild;
 mod replay;
 mod shared;
+mod start;
+mod stopped;
+mod truth;
 mod value;
+mod view;
 
-use std::fs::OpenOptions;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -20,13 +32,15 @@ use parking_lot::Mutex;
 
 use super::{Health, Lane, LoadError, Sequence, Store, Submission, Table};
 use crate::clock::Clock;
-use journal::Journal;
+use follow::Follower;
 pub use open::OpenError;
 use open::{Home, at};
-use overlay::{Overlay, layered, merge};
+use overlay::{layered, merge};
 pub use replay::Damage;
 pub use shared::Wake;
-use shared::{End, Shared, Tables};
+use shared::{End, Shared};
+pub use stopped::{CheckReport, CompactReport, StatsReport, TableStats, check, compact, stats};
+use view::View;
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
@@ -79,8 +93,13 @@ pub struct Report {
     pub cuts_lost: u64,
     /// The end that a crash had torn off the journal.
     pub torn: Option<Damage>,
-    /// Damage in the journal.
+    /// Damage in journal and export.
     pub damaged: Vec<Damage>,
+    /// The view was damaged, is put aside, and was made anew.
+    pub view_rebuilt: bool,
+    /// Documents of the view that were not as export and journal have them, and now are: a crash during a checkpoint
+    /// leaves some, and so does damage that sled does not notice.
+    pub view_corrected: u64,
     /// How long it took.
     pub took: Duration,
 }
@@ -89,8 +108,10 @@ pub struct Report {
 #[derive(Debug)]
 pub struct Disk {
     shared: Arc<Shared>,
-    threads: Mutex<Option<JoinHandle<()>>>,
-    _home: Home,
+    /// The journal's thread and the view's.
+    threads: Mutex<Option<(JoinHandle<()>, JoinHandle<()>)>>,
+    view: Arc<Mutex<Option<View>>>,
+    home: Arc<Home>,
 }
 
 impl Disk {
@@ -98,44 +119,28 @@ impl Disk {
     /// cannot be used at all is an error.
     pub fn open(options: Options) -> Result<(Self, Report), OpenError> {
         let clock = Clock::start();
-        let home = Home::create(&options.directory)?;
-        let mut active = Overlay::default();
-        let journal = home.journal();
-        let mut replayed =
-            replay::replay(&journal, home.mark, Some(&home.damaged()), &mut |cut, changes, _| {
-                for change in changes.flatten() {
-                    active.apply(change.table, change.key, change.value);
-                }
-                active.through = cut;
-            })
-            .map_err(at(&journal))?;
-        let next_segment = replayed.segments.last().map_or(1, |segment| segment.number + 1);
-        let last = replayed.segments.pop_if(|_| replayed.appendable);
-        let current = match last {
-            Some(segment) => {
-                let file = OpenOptions::new().read(true).write(true).open(&segment.path);
-                Some((segment.clone(), file.map_err(at(&segment.path))?))
-            }
-            None => None,
+        let home = Arc::new(Home::create(&options.directory)?);
+        let mut report = Report::default();
+        let started = start::start(&home, &options, &mut report)?;
+        let shared = Arc::new(Shared::new(options, started.tables));
+        let view = Arc::new(Mutex::new(Some(started.view)));
+        let follower = Follower {
+            shared: Arc::clone(&shared),
+            home: Arc::clone(&home),
+            view: Arc::clone(&view),
+            exported: started.exported,
+            export_bytes: started.export_bytes,
+            exported_at: -(started.journal_bytes as i64),
+            job: None,
         };
-        let last = replayed.last();
-        let tables = Tables { active, closed: replayed.segments, ..Tables::default() };
-        let journal = Journal::new(journal, home.mark, options.segment_bytes, current, next_segment, last);
-        let shared = Arc::new(Shared::new(options, tables));
-        let committing = Arc::clone(&shared);
-        let thread = thread::Builder::new()
-            .name("store-journal".to_owned())
-            .spawn(move || commit::run(&committing, journal))
-            .map_err(at(&shared.options.directory))?;
-        let disk = Self { shared, threads: Mutex::new(Some(thread)), _home: home };
-        let mut report = Report {
-            cuts_replayed: replayed.frames,
-            torn: replayed.torn,
-            damaged: replayed.damaged,
-            ..Report::default()
-        };
+        let (committing, journal) = (Arc::clone(&shared), started.journal);
+        let committing = thread("store-journal", move || commit::run(&committing, journal));
+        let following = thread("store-view", move || follower.run());
+        let threads = Mutex::new(Some((committing?, following?)));
+        let disk = Self { shared, threads, view, home };
         for table in Table::ALL {
-            let _ = disk.load(table, &mut |_, _| report.documents += 1);
+            disk.load(table, &mut |_, _| report.documents += 1)
+                .map_err(|error| at(&disk.home.export())(io::Error::other(error.why)))?;
         }
         report.took = Duration::from_millis(clock.mono());
         Ok((disk, report))
@@ -146,7 +151,7 @@ impl Disk {
         self.shared.set_wake(wake);
     }
 
-    /// Makes durable what is whole, and ends. Submissions after it are lost.
+    /// Makes durable what is whole, brings the view up to date, and ends. Submissions after it are lost.
     pub fn close(&self) {
         self.end(End::Close);
     }
@@ -157,15 +162,26 @@ impl Disk {
     }
 
     fn end(&self, end: End) {
-        let Some(thread) = self.threads.lock().take() else { return };
+        let Some((committing, following)) = self.threads.lock().take() else { return };
         self.shared.tables.lock().end = end;
         self.shared.inbox.lock().end = end;
         self.shared.room.notify_one();
         self.shared.work.notify_one();
-        if thread.join().is_err() {
-            tracing::error!("the journal's thread had panicked");
+        let committed = committing.join();
+        self.shared.tables.lock().drained = true;
+        self.shared.filled.notify_one();
+        if committed.and(following.join()).is_err() {
+            tracing::error!(path = %self.shared.options.directory.display(), "a thread of the store had panicked");
         }
+        let _ = view::guarded(|| {
+            drop(self.view.lock().take());
+            Ok(())
+        });
     }
+}
+
+fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
+    thread::Builder::new().name(name.to_owned()).spawn(run).map_err(at(Path::new(name)))
 }
 
 impl Drop for Disk {
@@ -192,7 +208,20 @@ impl Store for Disk {
     }
 
     fn load(&self, table: Table, visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), LoadError> {
+        let failed = |why: String| LoadError { what: format!("the table {}", table.name()), why };
         let tables = self.shared.tables.lock();
-        merge(|_| Ok(()), &layered(&[&tables.active], table), visit)
+        if let Some(start) = &tables.start {
+            let changes = layered(&[&start.between, &tables.active], table);
+            return merge(|show| start.export.each(table, show), &changes, visit)
+                .map_err(|error| failed(error.to_string()));
+        }
+        drop(tables);
+        let view = self.view.lock();
+        let tables = self.shared.tables.lock();
+        let Some(view) = &*view else { return Err(failed("the view is being mended".to_owned())) };
+        let frozen = tables.frozen.clone().unwrap_or_default();
+        let changes = layered(&[&frozen, &tables.active], table);
+        let load = || merge(|show| view.each(table, show), &changes, visit);
+        view::guarded(load).map_err(|broken| failed(broken.to_string()))
     }
 }

@@ -11,6 +11,7 @@ use super::super::{Health, Lane, Lanes, Sequence, Submission};
 use super::Options;
 use super::journal::Segment;
 use super::overlay::Overlay;
+use super::truth::Truth;
 
 /// Called with a lane whose committed number has grown.
 pub type Wake = Box<dyn Fn(Lane) + Send + Sync>;
@@ -54,10 +55,13 @@ pub(super) struct Tables {
     pub(super) active: Overlay,
     /// What the checkpoint under way applies.
     pub(super) frozen: Option<Arc<Overlay>>,
-    /// Only until the first submission, for the load: what the view has and the export does not.
-    pub(super) between: Option<Overlay>,
+    /// Only until the first commit, for the load: all that is not in `active`.
+    pub(super) start: Option<Truth>,
     /// Bytes that the journal has grown by since the start.
     pub(super) appended: u64,
+    /// What it was when `frozen` was taken, and when the last checkpoint was.
+    pub(super) frozen_at: u64,
+    pub(super) checkpoint_at: u64,
     /// Segments that nothing more is written to.
     pub(super) closed: Vec<Segment>,
     pub(super) end: End,
@@ -66,6 +70,11 @@ pub(super) struct Tables {
 }
 
 impl Tables {
+    /// Whether the journal has grown by so much since the last checkpoint.
+    pub(super) fn journal_is_long(&self, checkpoint_bytes: usize) -> bool {
+        self.appended - self.checkpoint_at >= checkpoint_bytes as u64
+    }
+
     /// Bytes of memory that wait for the view.
     pub(super) fn bytes(&self) -> usize {
         self.active.bytes() + self.frozen.as_ref().map_or(0, |frozen| frozen.bytes())

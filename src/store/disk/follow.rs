@@ -1,0 +1,237 @@
+//! The view's thread: brings the view up to date, exports all documents, and lets go of the journal that both cover.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::export::Writer;
+use super::open::Home;
+use super::shared::{End, Shared};
+use super::view::{Broken, Tally, View, guarded};
+use super::{journal, rebuild, truth, value};
+
+/// How long a disk that has failed is left alone.
+const BACK_OFF: Duration = Duration::from_secs(1);
+
+/// Documents that are exported between two looks at what else is to be done.
+const STEP: usize = 2048;
+
+/// A journal shorter than this is not worth an export at the end, in bytes.
+const EXPORT_AT_END: u64 = 1 << 20;
+
+/// What the thread works with.
+#[derive(Debug)]
+pub(super) struct Follower {
+    pub(super) shared: Arc<Shared>,
+    pub(super) home: Arc<Home>,
+    /// `None` while it is being mended.
+    pub(super) view: Arc<Mutex<Option<View>>>,
+    /// The cut through which the last export is complete.
+    pub(super) exported: u64,
+    /// Bytes of that export.
+    pub(super) export_bytes: u64,
+    /// What [`super::shared::Tables::appended`] was then; less than zero by the journal that was there at the start.
+    pub(super) exported_at: i64,
+    pub(super) job: Option<Job>,
+}
+
+/// An export under way.
+#[derive(Debug)]
+pub(super) struct Job {
+    writer: Writer,
+    tally: Tally,
+    through: u64,
+    at: i64,
+}
+
+enum Turn {
+    Checkpoint,
+    Export,
+    Finish,
+    Stop,
+}
+
+impl Follower {
+    /// Runs until the store ends.
+    pub(super) fn run(mut self) {
+        loop {
+            let done = match self.wait() {
+                Turn::Stop => return,
+                Turn::Finish => return self.finish(),
+                Turn::Checkpoint => self.checkpoint().and_then(|()| self.begin_export_if_due()),
+                Turn::Export => self.export_some(),
+            };
+            if let Err(broken) = done {
+                self.failed(broken);
+            } else {
+                self.shared.view_health.recovered("view", &self.home.view());
+            }
+        }
+    }
+
+    fn wait(&self) -> Turn {
+        let checkpoint_bytes = self.shared.options.checkpoint_bytes;
+        let mut tables = self.shared.tables.lock();
+        loop {
+            match tables.end {
+                End::Abandon => return Turn::Stop,
+                End::Close if tables.drained => return Turn::Finish,
+                _ => {}
+            }
+            // As long as the start may still be reading, nothing moves.
+            let reading = tables.start.is_some() && tables.end == End::NotYet;
+            let due = tables.active.bytes() >= checkpoint_bytes || tables.journal_is_long(checkpoint_bytes);
+            if !reading && (due || tables.frozen.is_some()) {
+                return Turn::Checkpoint;
+            }
+            if !reading && self.job.is_some() {
+                return Turn::Export;
+            }
+            let waited = self.shared.filled.wait_for(&mut tables, self.shared.options.checkpoint_idle);
+            if waited.timed_out() && !tables.active.is_empty() && tables.start.is_none() {
+                return Turn::Checkpoint;
+            }
+        }
+    }
+
+    /// Applies what has gathered.
+    fn checkpoint(&mut self) -> Result<(), Broken> {
+        let (frozen, at) = {
+            let mut tables = self.shared.tables.lock();
+            tables.start = None;
+            if tables.frozen.is_none() {
+                tables.frozen = Some(Arc::new(std::mem::take(&mut tables.active)));
+                tables.frozen_at = tables.appended;
+            }
+            (tables.frozen.clone().unwrap_or_default(), tables.frozen_at)
+        };
+        let held = Arc::clone(&self.view);
+        let mut held = held.lock();
+        let view = match &mut *held {
+            Some(view) => view,
+            none => none.insert(self.mend()?),
+        };
+        if frozen.through > view.through.unwrap_or(0) {
+            let job = &mut self.job;
+            guarded(|| {
+                view.apply(&frozen, &mut |changed| {
+                    job.iter_mut().for_each(|job| job.tally.changed(&changed))
+                })?;
+                view.checkpoint(frozen.through)
+            })?;
+        }
+        let through = view.through.unwrap_or(0);
+        // A load that waits for the view must find the changes there, or still here.
+        {
+            let mut tables = self.shared.tables.lock();
+            tables.frozen = None;
+            tables.checkpoint_at = at;
+        }
+        drop(held);
+        self.shared.room.notify_one();
+        self.let_go(through)
+    }
+
+    /// Makes the view anew from export and journal, all of which was read again.
+    fn mend(&mut self) -> Result<View, Broken> {
+        self.job = None;
+        let read = truth::read(&self.home, 0, None).map_err(|error| io::Error::other(error.to_string()))?;
+        let through = read.replay.last().max(read.truth.export.through);
+        let options = &self.shared.options;
+        let (view, _) = rebuild::open_or_rebuild(&self.home, options.cache_bytes, &read.truth, through)?;
+        Ok(view)
+    }
+
+    fn failed(&mut self, broken: Broken) {
+        self.job = None;
+        let view = self.view.lock().take();
+        if let Some(view) = view {
+            rebuild::leave(&self.home, view, &broken);
+        }
+        self.shared.view_health.failed("view", &self.home.view(), &broken.into_io());
+        let mut tables = self.shared.tables.lock();
+        if tables.end == End::NotYet {
+            self.shared.filled.wait_for(&mut tables, BACK_OFF);
+        }
+    }
+
+    fn begin_export_if_due(&mut self) -> Result<(), Broken> {
+        let least = self.shared.options.export_bytes.max(self.export_bytes);
+        let at = self.shared.tables.lock().checkpoint_at as i64;
+        if self.job.is_none() && at - self.exported_at >= least as i64 {
+            self.begin_export(at)?;
+        }
+        Ok(())
+    }
+
+    fn begin_export(&mut self, at: i64) -> Result<(), Broken> {
+        let through = self.view.lock().as_ref().and_then(|view| view.through).unwrap_or(0);
+        let writer = Writer::begin(&self.home.export(), self.home.mark, through)?;
+        self.job = Some(Job { writer, tally: Tally::default(), through, at });
+        Ok(())
+    }
+
+    /// Exports some documents; ends the export with the last.
+    fn export_some(&mut self) -> Result<(), Broken> {
+        let Some(job) = &mut self.job else { return Ok(()) };
+        let held = self.view.lock();
+        let Some(view) = &*held else { return Ok(()) };
+        let Job { writer, tally, .. } = job;
+        let from = std::mem::take(&mut tally.cursor);
+        let next = guarded(|| {
+            view.scan(&from, STEP, &mut |table, key, packed| {
+                tally.show(table, key, packed);
+                let added = value::unpack(packed, |value| writer.add(table, key, value));
+                Ok(added.map_err(|_| Broken::Spoilt(table.name()))??)
+            })
+        })?;
+        if let Some(next) = next {
+            tally.cursor = next;
+            return Ok(());
+        }
+        if !tally.fits(&view.totals) {
+            return Err(Broken::Different);
+        }
+        let covered = view.through.unwrap_or(0);
+        drop(held);
+        if let Some(job) = self.job.take() {
+            self.export_bytes = job.writer.finish()?;
+            (self.exported, self.exported_at) = (job.through, job.at);
+        }
+        self.let_go(covered)
+    }
+
+    /// Removes segments that view and export cover.
+    fn let_go(&self, viewed: u64) -> Result<(), Broken> {
+        let covered = viewed.min(self.exported);
+        let segments = std::mem::take(&mut self.shared.tables.lock().closed);
+        let (covered, mut left): (Vec<_>, Vec<_>) = segments.into_iter().partition(|s| s.last <= covered);
+        let (stuck, fault) = match covered.is_empty() {
+            true => (covered, None),
+            false => journal::remove(&self.home.journal(), covered),
+        };
+        left.extend(stuck);
+        self.shared.tables.lock().closed.extend(left);
+        fault.map_or(Ok(()), |fault| Err(fault.error.into()))
+    }
+
+    /// The journal's thread has ended: everything into the view, and into an export if that is worth it.
+    fn finish(&mut self) {
+        let done = self.checkpoint().and_then(|()| {
+            let at = self.shared.tables.lock().checkpoint_at as i64;
+            if self.job.is_none() && at - self.exported_at > EXPORT_AT_END as i64 {
+                self.begin_export(at)?;
+            }
+            while self.job.is_some() {
+                self.export_some()?;
+            }
+            Ok(())
+        });
+        if let Err(broken) = done {
+            // The journal has it all: the next start mends the view.
+            tracing::error!(path = %self.home.view().display(), error = %broken, "the view was not brought up to date");
+        }
+    }
+}
