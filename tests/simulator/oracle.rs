@@ -115,8 +115,19 @@ impl World {
         expiry: Option<u32>,
     ) -> usize {
         let (topic, at) = (topic.to_owned(), self.now);
-        let sent =
-            Sent { publisher, topic, qos, retain, at, expiry, size, acked: None, sends: 0, will: false, crashed: 0 };
+        let sent = Sent {
+            publisher,
+            topic,
+            qos,
+            retain,
+            at,
+            expiry,
+            size,
+            acked: None,
+            sends: 0,
+            will: false,
+            crashed: 0,
+        };
         self.oracle.messages.push(sent);
         self.oracle.messages.len() - 1
     }
