@@ -163,6 +163,7 @@ impl Restoring<'_> {
         session.stored = stored;
         session.expiry = kept.expiry;
         session.ends_at = kept.ends_at;
+        session.next_number = kept.next;
         session.will = kept.will.map(Box::new);
         if kept.connected {
             session.lose_connection(now.mono);
