@@ -90,6 +90,11 @@ impl Session {
         }
     }
 
+    /// Number of the next delivery.
+    pub fn next(&self) -> Number {
+        self.outbox.as_ref().map_or(self.next_number, |outbox| outbox.next())
+    }
+
     /// Deliveries in flight and waiting.
     pub fn owed(&self) -> (usize, usize) {
         self.outbox.as_ref().map_or((0, 0), |o| (usize::from(o.in_flight()), o.waiting()))

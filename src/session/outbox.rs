@@ -295,7 +295,7 @@ impl Outbox {
             self.waiting_bytes = 0;
             self.in_flight.push_back(Sent { number, stage: Stage::Released });
         }
-        self.next = number + 1;
+        self.next = self.next.max(number + 1);
         self.certain = number;
     }
 

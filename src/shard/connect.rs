@@ -10,7 +10,7 @@ use crate::metrics::{CloseReason, Packet as PacketLabel, RefuseReason, Version a
 use crate::protocol::{
     ConnAck, ConnAckProperties, Connect, Frame, Packet, ReasonCode, Version, decode, forwarded_properties,
 };
-use crate::session::{Aliases, EXPIRES_NEVER, Number, Phase, Session, WillState};
+use crate::session::{Aliases, EXPIRES_NEVER, Phase, Session, WillState};
 use crate::topic;
 
 /// Characters of an assigned Client Identifier: those that every 3.1.1 server must accept [MQTT-3.1.3-5].
@@ -248,20 +248,14 @@ impl Core {
             state.expiry = wished.min(longest);
             state.ends_at = NEVER;
             state.will = will;
+            // A session that is to end with its connection is not kept. One that was kept stays so for as long: until it
+            // is durable that a restart ends it, a restart brings it back as it was, and nothing may have been done
+            // that only the new connection knows of.
             let ledger = &mut self.clients.ledger;
-            if state.expiry == 0 {
-                // It ends with this connection: a restart ends it, too.
-                ledger.end_session(state);
-                state.stored = 0;
-                if let Some(outbox) = &mut state.outbox {
-                    outbox.assure(Number::MAX);
-                }
-            } else if ledger.on() {
-                if state.stored == 0 {
-                    state.stored = ledger.new_session();
-                }
-                ledger.session(state, self.clients.now);
+            if state.stored == 0 && state.expiry > 0 && ledger.on() {
+                state.stored = ledger.new_session();
             }
+            ledger.session(state, self.clients.now);
         }
         let Some(client) = self.clients.connections.get_mut(key as usize) else { return };
         let link = &mut client.link;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::clock::Now;
 use crate::message::{Delivery, ELSEWHERE, Message, MessageRef, Millis, NEVER, SubscriptionIds};
 use crate::protocol::QoS;
-use crate::session::{OFFLINE, Session, WillState};
+use crate::session::{Number, OFFLINE, Session, WillState};
 use crate::topic::SubscriptionOptions;
 
 /// The version of all values.
@@ -168,6 +168,7 @@ pub(super) fn put_session(out: &mut Vec<u8>, session: &Session, now: Now) {
     put_text(out, &session.client_id);
     out.extend_from_slice(&session.expiry.to_le_bytes());
     out.extend_from_slice(&moment(session.ends_at, now).to_le_bytes());
+    out.extend_from_slice(&session.next().to_le_bytes());
     if let Some(will) = will {
         out.extend_from_slice(&will.delay.to_le_bytes());
         out.extend_from_slice(&will.expiry.unwrap_or(0).to_le_bytes());
@@ -185,6 +186,8 @@ pub(super) struct StoredSession<'a> {
     /// It had a connection, which is gone now.
     pub(super) connected: bool,
     pub(super) ends_at: Millis,
+    /// Deliveries before this number may have been sent, and left the client with a packet id that it still holds.
+    pub(super) next: Number,
     pub(super) will: Option<WillState>,
 }
 
@@ -194,7 +197,7 @@ pub(super) fn read_session(value: &[u8], now: Now) -> Option<StoredSession<'_>> 
     let flags = reader.u8()?;
     let client_id = reader.text()?;
     let expiry = reader.u32()?;
-    let ends_at = deadline(reader.u64()?, now);
+    let (ends_at, next) = (deadline(reader.u64()?, now), reader.u64()?);
     let will = if flags & HAS_WILL == 0 {
         None
     } else {
@@ -202,7 +205,7 @@ pub(super) fn read_session(value: &[u8], now: Now) -> Option<StoredSession<'_>> 
         let expiry = (flags & WILL_EXPIRES != 0).then_some(will_expiry);
         Some(WillState { message: read_message(reader, "", now)?, delay, expiry, due })
     };
-    Some(StoredSession { client_id, expiry, connected: flags & CONNECTED != 0, ends_at, will })
+    Some(StoredSession { client_id, expiry, connected: flags & CONNECTED != 0, ends_at, next, will })
 }
 
 const NO_LOCAL: u8 = 1 << 2;
@@ -339,13 +342,14 @@ mod tests {
         let mut session = Session::new("c-1".into(), 1);
         session.expiry = 120;
         session.ends_at = 5_000 + 120_000;
+        session.next_number = 77;
         session.will =
             Some(Box::new(WillState { message: message(NEVER), delay: 7, expiry: Some(9), due: 5_000 }));
         let mut value = Vec::new();
         put_session(&mut value, &session, THEN);
         let read = read_session(&value, LATER).unwrap();
         assert_eq!((read.client_id, read.expiry, read.connected), ("c-1", 120, false));
-        assert_eq!(read.ends_at, 10 + 60_000);
+        assert_eq!((read.ends_at, read.next), (10 + 60_000, 77));
         let will = read.will.unwrap();
         assert_eq!((will.delay, will.expiry, will.due), (7, Some(9), 10));
         assert_eq!(will.message.view().topic, "客服/1");

@@ -15,7 +15,7 @@ use super::subscribe::{insert_filter, place};
 use super::{Core, ShardId};
 use crate::clock::Now;
 use crate::message::{Delivery, Message};
-use crate::protocol::PacketId;
+use crate::protocol::{PacketId, QoS};
 use crate::session::{Membership, Session};
 use crate::store::{LoadError, Store, Table};
 use crate::topic::{Subscription, SubscriptionOptions, Target};
@@ -149,6 +149,10 @@ impl Restoring<'_> {
             return Outcome::Unreadable;
         };
         self.seen(stored);
+        if kept.connected && kept.expiry == 0 {
+            // It ended with its connection.
+            return Outcome::Orphan;
+        }
         let shard = self.home(kept.client_id);
         let Some(core) = self.core(shard) else { return Outcome::Unreadable };
         if core.clients.find(kept.client_id).is_some() {
@@ -159,6 +163,7 @@ impl Restoring<'_> {
         session.stored = stored;
         session.expiry = kept.expiry;
         session.ends_at = kept.ends_at;
+        session.next_number = kept.next;
         session.will = kept.will.map(Box::new);
         if kept.connected {
             session.lose_connection(now.mono);
@@ -256,9 +261,15 @@ impl Restoring<'_> {
             Owed::Message(delivery) => Some(delivery),
             Owed::Body { body, qos, retain, ids } => {
                 // Whoever was the last to let go of the message deleted it; this one's letting go was not durable.
-                let Some(message) = self.bodies.get(&body).cloned() else { return Outcome::Orphan };
-                self.referred.insert(body);
-                Some(Delivery { message, ids, via: None, qos, retain, body })
+                match self.bodies.get(&body).cloned() {
+                    Some(message) => {
+                        self.referred.insert(body);
+                        Some(Delivery { message, ids, via: None, qos, retain, body })
+                    }
+                    // The client has acknowledged it, but it still holds the packet id until PUBREL.
+                    None if qos == QoS::ExactlyOnce => None,
+                    None => return Outcome::Orphan,
+                }
             }
         };
         let Some(core) = self.core(shard) else { return Outcome::Orphan };
@@ -304,10 +315,15 @@ impl Restoring<'_> {
     }
 
     fn finish(&mut self, orphans: &[(Table, Box<[u8]>)]) {
-        if let Some(core) = self.cores.first_mut() {
-            for (table, key) in orphans {
+        for (table, key) in orphans {
+            // In the lane of its session, which may write such a document anew.
+            let session = records::read_session_key(key).filter(|_| *table == Table::Owed);
+            let shard = session.and_then(|(stored, _)| self.place(stored)).map_or(0, |(shard, _)| shard);
+            if let Some(core) = self.core(shard) {
                 core.clients.ledger.forget(*table, key);
             }
+        }
+        if let Some(core) = self.cores.first_mut() {
             for body in self.bodies.keys().filter(|body| !self.referred.contains(*body)) {
                 core.clients.ledger.forget_body(*body);
             }

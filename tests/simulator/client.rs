@@ -173,6 +173,10 @@ impl World {
     /// Something that a client might do now.
     pub fn act(&mut self, client: usize) {
         self.answer(client);
+        if client == WITNESS && self.clients[WITNESS].link.is_none() && !self.over {
+            // Back after a crash.
+            self.connect(WITNESS, Greeting { expiry: u32::MAX, ..Greeting::default() });
+        }
         if client == WITNESS || self.calm {
             let away = client != WITNESS && self.clients[client].link.is_none();
             if self.calm && away && self.holds(client) {

@@ -13,7 +13,6 @@ use switchboard::store::{Memory, Store, Table};
 use super::client::{Held, SessionModel, WITNESS};
 use super::oracle::Fate;
 use super::plan::{MAX_EXPIRY, pick};
-use super::wire::Greeting;
 use super::world::{TICK, World};
 
 /// Reasons to drop a message that excuse that it never came.
@@ -83,8 +82,6 @@ impl World {
         self.begin(Arc::new(store.crash(shards)), shards);
         self.relearn();
         self.forgive();
-        let expiry = u32::MAX;
-        self.connect(WITNESS, Greeting { expiry, ..Greeting::default() });
     }
 
     fn cut_all(&mut self) {
@@ -138,7 +135,8 @@ impl World {
         let will = session.will.as_ref().map(|will| {
             let payload = will.message.payload();
             let number = payload.split(|b| *b == b':').next().and_then(|n| str::from_utf8(n).ok());
-            (number.and_then(|n| n.parse().ok()).unwrap_or(usize::MAX), will.due + self.born)
+            let due = will.due.min(session.ends_at) + self.born;
+            (number.and_then(|n| n.parse().ok()).unwrap_or(usize::MAX), due)
         });
         let Session { stored, expiry, ends_at, .. } = *session;
         Some(Back { stored, expiry, ends_at: ends_at.saturating_add(self.born), will })
@@ -218,7 +216,7 @@ impl World {
             return self.fail(format!("c{client} was connected, {held:?} came back as {back:?}"));
         }
         let will = self.links[link].greeting.will.as_ref();
-        let will = will.map(|will| (will.message, now + u64::from(will.delay) * 1000));
+        let will = will.map(|will| (will.message, now + u64::from(will.delay.min(held.expiry)) * 1000));
         if back.will != will {
             self.fail(format!("c{client} had the will {will:?} and came back with {:?}", back.will));
         }

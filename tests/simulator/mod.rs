@@ -77,6 +77,7 @@ impl World {
         if self.failure.is_none() {
             self.judge_retained_values();
         }
+        self.over = true;
         self.depart(WITNESS);
         self.wait(if self.plan.stored { 120_000 } else { 60_000 });
         if self.failure.is_none() {

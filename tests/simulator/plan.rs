@@ -44,17 +44,24 @@ impl Plan {
         let shards = rng.usize(1..=4);
         let clients = rng.usize(3..=12);
         let mut durable = Rng::with_seed(seed ^ 0xD15C);
-        let crashes = durable.usize(0..=3);
+        let (stored, crashes) = (durable.bool(), durable.usize(0..=3));
+        let (cuts, socket) = (*pick(&mut rng, &[0, 10, 60]), *pick(&mut rng, &[64, 700, 16_384]));
+        let mut settings = settings(&mut rng, shards);
+        if stored && settings.session.overflow == Overflow::Disconnect {
+            // With a full queue a client that gets what it publishes itself is closed before its PUBACK is durable, comes
+            // back, publishes it again, and so on.
+            settings.session.queue_messages = 1000;
+        }
         Self {
             seed,
             shards,
             clients,
             steps: STEPS,
             busy: clients.div_ceil(2),
-            cuts: *pick(&mut rng, &[0, 10, 60]),
-            socket: *pick(&mut rng, &[64, 700, 16_384]),
-            settings: Arc::new(settings(&mut rng, shards)),
-            stored: durable.bool(),
+            cuts,
+            socket,
+            settings: Arc::new(settings),
+            stored,
             commits: *pick(&mut durable, &[1, 3, 12, 60]),
             crashes: (0..crashes).map(|_| durable.usize(5..STEPS)).collect(),
         }

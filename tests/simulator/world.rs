@@ -116,6 +116,8 @@ pub struct World {
     pub oracle: Oracle,
     /// No disturbance any more: everything is to come to rest.
     pub calm: bool,
+    /// The witness has left.
+    pub over: bool,
     pub failure: Option<String>,
     trace: Option<VecDeque<String>>,
 }
@@ -148,6 +150,7 @@ impl World {
             clients: Vec::new(),
             oracle: Oracle::default(),
             calm: false,
+            over: false,
             failure: None,
             trace: traced.then(VecDeque::new),
             plan,
