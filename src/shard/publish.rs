@@ -242,7 +242,8 @@ impl Core {
     #[inline]
     fn hold_back(&mut self, key: u32) {
         let held_back = std::mem::take(&mut self.looked_up.held_back);
-        if !held_back && !(self.clients.ledger.waiting() && self.ledger_is_full(key)) {
+        let full = self.clients.ledger.waiting() && self.ledger_is_full(key);
+        if !held_back && !full {
             return;
         }
         if let Some(client) = self.clients.connections.get_mut(key as usize)
