@@ -1,5 +1,7 @@
 //! The switchboard program: arguments, signals, exit codes.
 
+mod maintenance;
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -40,6 +42,32 @@ enum Command {
     Serve(Configuration),
     /// Show everything that is wrong with a configuration; exit code 78 if anything is.
     CheckConfig(CheckArguments),
+    /// Look at the store of a broker that is stopped, or make it smaller.
+    Store(StoreArguments),
+}
+
+#[derive(Args)]
+struct StoreArguments {
+    #[command(subcommand)]
+    question: Question,
+}
+
+#[derive(Subcommand)]
+enum Question {
+    /// Read everything, change nothing; exit code 65 if anything is damaged.
+    Check(StorePlace),
+    /// Documents and bytes.
+    Stats(StorePlace),
+    /// Rewrite the store so that it takes no more room than it needs.
+    Compact(StorePlace),
+}
+
+#[derive(Args)]
+struct StorePlace {
+    /// The store; without it the one that the configuration names.
+    directory: Option<PathBuf>,
+    #[command(flatten)]
+    like_serve: Configuration,
 }
 
 /// What a server is started with.
@@ -86,6 +114,7 @@ fn main() -> ExitCode {
     match arguments.command {
         Some(Command::CheckConfig(check)) => check_config(check),
         Some(Command::Serve(serve)) => run(serve),
+        Some(Command::Store(store)) => maintain(store.question),
         None => run(arguments.serve),
     }
 }
@@ -101,6 +130,37 @@ fn check_config(arguments: CheckArguments) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(problems) => refuse(&mut io::stdout(), &problems),
+    }
+}
+
+fn maintain(question: Question) -> ExitCode {
+    let (question, place) = match question {
+        Question::Check(place) => (maintenance::Question::Check, place),
+        Question::Stats(place) => (maintenance::Question::Stats, place),
+        Question::Compact(place) => (maintenance::Question::Compact, place),
+    };
+    let directory = match place.directory {
+        Some(directory) => directory,
+        None => match place.like_serve.read() {
+            Ok((_, loaded)) => match loaded.settings.store.directory {
+                Some(directory) => directory,
+                None => {
+                    say(&mut io::stderr(), ["the configuration names no store.directory; name one here"]);
+                    return ExitCode::from(EXIT_CONFIG);
+                }
+            },
+            Err(problems) => return refuse(&mut io::stderr(), &problems),
+        },
+    };
+    match maintenance::answer(question, &directory) {
+        Ok((lines, code)) => {
+            say(&mut io::stdout(), lines);
+            code
+        }
+        Err(error) => {
+            say(&mut io::stderr(), [error]);
+            ExitCode::FAILURE
+        }
     }
 }
 

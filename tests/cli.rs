@@ -116,6 +116,41 @@ fn a_default_file_that_cannot_be_read_is_no_reason_for_the_defaults() {
     told("conf/switchboard.toml  cannot be read: No such file or directory (os error 2)\n");
 }
 
+/// The number behind `name` in a listing.
+fn number(listing: &str, name: &str) -> u64 {
+    let line = listing.lines().find(|line| line.starts_with(name));
+    let line = line.unwrap_or_else(|| panic!("no {name} in\n{listing}"));
+    line.get(name.len()..).unwrap().split_whitespace().next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_stopped_store_is_checked_measured_and_made_smaller() {
+    let folder = Folder::new("store");
+    let none = switchboard(&folder.0, &["store", "check", "data"]);
+    assert_eq!((none.status.code(), stderr(&none)), (Some(1), "data: there is no store here\n"));
+    let unnamed = switchboard(&folder.0, &["store", "stats"]);
+    assert_eq!(unnamed.status.code(), Some(78), "{unnamed:?}");
+
+    let set = ["listener.tcp.bind=127.0.0.1:0", "drain=0s", "store.directory=data"];
+    let running = Running::start("store-broker", &set);
+    let data = running.folder.0.join("data").display().to_string();
+    let in_use = switchboard(&folder.0, &["store", "check", &data]);
+    assert_eq!(in_use.status.code(), Some(1));
+    assert!(stderr(&in_use).ends_with("one process at a time can use it\n"), "{in_use:?}");
+    running.signal("TERM");
+    let (code, log, _folder) = running.end_with_folder();
+    assert_eq!(code, Some(0), "{log}");
+
+    let check = switchboard(&folder.0, &["store", "check", "--set", &format!("store.directory={data}")]);
+    assert_eq!(check.status.code(), Some(0), "{check:?}");
+    assert!(stdout(&check).ends_with("whole\n"), "{check:?}");
+    assert_eq!(number(stdout(&check), "sessions"), 0);
+    let stats = switchboard(&folder.0, &["store", "stats", &data]);
+    assert!(stats.status.success() && number(stdout(&stats), "bytes of the view") > 0, "{stats:?}");
+    let compact = switchboard(&folder.0, &["store", "compact", &data]);
+    assert!(compact.status.success() && number(stdout(&compact), "bytes after") > 0, "{compact:?}");
+}
+
 #[test]
 fn every_problem_is_shown_and_the_exit_code_is_78() {
     let folder = Folder::new("problems");
@@ -152,7 +187,7 @@ fn a_wrong_log_level_is_a_problem_like_any_other() {
 struct Running {
     child: Child,
     systemd: UnixDatagram,
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl Running {
@@ -170,7 +205,7 @@ impl Running {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let running = Self { child, systemd, _folder: folder };
+        let running = Self { child, systemd, folder };
         let ready = running.told();
         assert!(ready.starts_with("READY=1\nSTATUS=listener tcp on "), "{ready}");
         running
@@ -201,8 +236,14 @@ impl Running {
 
     /// How it ended, and what of its log was not read yet.
     fn end(self) -> (Option<i32>, String) {
+        let (code, log, _) = self.end_with_folder();
+        (code, log)
+    }
+
+    /// The same, and what it left behind.
+    fn end_with_folder(self) -> (Option<i32>, String, Folder) {
         let output = self.child.wait_with_output().unwrap();
-        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+        (output.status.code(), String::from_utf8(output.stderr).unwrap(), self.folder)
     }
 }
 
