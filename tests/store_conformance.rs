@@ -68,11 +68,7 @@ fn documents_come_in_the_order_of_their_keys_table_by_table<S: Subject>(new: &mu
         let mut batch = Batch::default();
         for table in Table::ALL {
             let key = (round * 37 % 40).to_be_bytes();
-            batch.put(
-                table,
-                |k| k.extend_from_slice(&key[..1 + round as usize % 4]),
-                |v| v.push(round as u8),
-            );
+            batch.put(table, |k| k.extend_from_slice(&key[..=round as usize % 4]), |v| v.push(round as u8));
         }
         last = subject.store().submit(0, Submission { batch, ..Submission::default() });
     }

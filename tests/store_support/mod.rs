@@ -1,5 +1,5 @@
 //! Stores for tests, and what is in them.
-#![allow(dead_code, clippy::unwrap_used, reason = "tests, of which each uses a part")]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "tests, of which each uses a part")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,7 +29,10 @@ pub fn put(batch: &mut Batch, table: Table, key: &[u8], value: &[u8]) {
     batch.put(table, |k| k.extend_from_slice(key), |v| v.extend_from_slice(value));
 }
 
-pub fn submission(changes: &[(Table, &[u8], Option<&[u8]>)]) -> Submission {
+/// Table, key, new value.
+pub type Change<'a> = (Table, &'a [u8], Option<&'a [u8]>);
+
+pub fn submission(changes: &[Change<'_>]) -> Submission {
     let mut batch = Batch::default();
     for &(table, key, value) in changes {
         match value {
@@ -143,7 +146,9 @@ impl OnDisk {
     pub fn with(folder: Folder, options: Options) -> Self {
         let (disk, report) = Disk::open(options).unwrap();
         let (send, commits) = mpsc::channel();
-        disk.on_commit(Box::new(move |lane| drop(send.send(lane))));
+        disk.on_commit(Box::new(move |lane| {
+            let _ = send.send(lane);
+        }));
         Self { disk, commits, report, folder }
     }
 

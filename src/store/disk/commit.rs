@@ -17,6 +17,9 @@ pub(super) fn run(shared: &Shared, mut journal: Journal) {
         }
         shared.publish(&cut.through, &cut.weights);
     }
+    // If all of it is in the export at the end, the last segment may go too.
+    journal.give_up_segment();
+    shared.tables.lock().closed.append(&mut journal.take_closed());
 }
 
 /// Waits for a cut; `None` at the end.

@@ -95,6 +95,8 @@ pub(super) struct Export {
     /// The cut through which it is complete; 0 without an export.
     pub(super) through: u64,
     pub(super) bytes: u64,
+    /// In its whole blocks.
+    pub(super) documents: u64,
     blocks: Vec<(Table, Range<u64>)>,
     /// What of it cannot be read.
     pub(super) damaged: Vec<Damage>,
@@ -122,9 +124,11 @@ impl Export {
                 Found::Frame(frame) if frame.number == TRAILER => trailer = frame.payload.try_into().ok(),
                 Found::Frame(frame) => {
                     let range = frame.end - frame.payload.len() - HEAD..frame.end;
-                    match first_table(frame.payload) {
-                        Some(table) => export.blocks.push((table, range.start as u64..range.end as u64)),
-                        None => export.is_damaged(range),
+                    if let Some((table, documents)) = about(frame.payload) {
+                        export.documents += documents;
+                        export.blocks.push((table, range.start as u64..range.end as u64));
+                    } else {
+                        export.is_damaged(range);
                     }
                 }
             }
@@ -167,10 +171,11 @@ impl Export {
     }
 }
 
-/// The table of a block's documents, if all of them can be read.
-fn first_table(squeezed: &[u8]) -> Option<Table> {
+/// The table of a block's documents and how many they are, if all of them can be read.
+fn about(squeezed: &[u8]) -> Option<(Table, u64)> {
     let block = snap::raw::Decoder::new().decompress_vec(squeezed).ok()?;
     let mut changes = Changes::new(&block);
     let first = changes.next()?.ok()?;
-    changes.all(|change| change.is_ok()).then_some(first.table)
+    let others = changes.try_fold(0, |count, change| change.ok().map(|_| count + 1))?;
+    Some((first.table, 1 + others))
 }

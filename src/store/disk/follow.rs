@@ -32,8 +32,8 @@ pub(super) struct Follower {
     pub(super) exported: u64,
     /// Bytes of that export.
     pub(super) export_bytes: u64,
-    /// What [`super::shared::Tables::appended`] was then; less than zero by the journal that was there at the start.
-    pub(super) exported_at: i64,
+    /// What [`super::shared::Tables::appended`] was then.
+    pub(super) exported_at: u64,
     pub(super) job: Option<Job>,
 }
 
@@ -43,7 +43,7 @@ pub(super) struct Job {
     writer: Writer,
     tally: Tally,
     through: u64,
-    at: i64,
+    at: u64,
 }
 
 enum Turn {
@@ -117,7 +117,9 @@ impl Follower {
             let job = &mut self.job;
             guarded(|| {
                 view.apply(&frozen, &mut |changed| {
-                    job.iter_mut().for_each(|job| job.tally.changed(&changed))
+                    if let Some(job) = job {
+                        job.tally.changed(&changed);
+                    }
                 })?;
                 view.checkpoint(frozen.through)
             })?;
@@ -159,14 +161,14 @@ impl Follower {
 
     fn begin_export_if_due(&mut self) -> Result<(), Broken> {
         let least = self.shared.options.export_bytes.max(self.export_bytes);
-        let at = self.shared.tables.lock().checkpoint_at as i64;
-        if self.job.is_none() && at - self.exported_at >= least as i64 {
+        let at = self.shared.tables.lock().checkpoint_at;
+        if self.job.is_none() && at - self.exported_at >= least {
             self.begin_export(at)?;
         }
         Ok(())
     }
 
-    fn begin_export(&mut self, at: i64) -> Result<(), Broken> {
+    fn begin_export(&mut self, at: u64) -> Result<(), Broken> {
         let through = self.view.lock().as_ref().and_then(|view| view.through).unwrap_or(0);
         let writer = Writer::begin(&self.home.export(), self.home.mark, through)?;
         self.job = Some(Job { writer, tally: Tally::default(), through, at });
@@ -208,10 +210,8 @@ impl Follower {
         let covered = viewed.min(self.exported);
         let segments = std::mem::take(&mut self.shared.tables.lock().closed);
         let (covered, mut left): (Vec<_>, Vec<_>) = segments.into_iter().partition(|s| s.last <= covered);
-        let (stuck, fault) = match covered.is_empty() {
-            true => (covered, None),
-            false => journal::remove(&self.home.journal(), covered),
-        };
+        let (stuck, fault) =
+            if covered.is_empty() { (covered, None) } else { journal::remove(&self.home.journal(), covered) };
         left.extend(stuck);
         self.shared.tables.lock().closed.extend(left);
         fault.map_or(Ok(()), |fault| Err(fault.error.into()))
@@ -220,8 +220,9 @@ impl Follower {
     /// The journal's thread has ended: everything into the view, and into an export if that is worth it.
     fn finish(&mut self) {
         let done = self.checkpoint().and_then(|()| {
-            let at = self.shared.tables.lock().checkpoint_at as i64;
-            if self.job.is_none() && at - self.exported_at > EXPORT_AT_END as i64 {
+            let at = self.shared.tables.lock().checkpoint_at;
+            if at - self.exported_at > EXPORT_AT_END {
+                // One under way would leave all the journal behind its beginning.
                 self.begin_export(at)?;
             }
             while self.job.is_some() {

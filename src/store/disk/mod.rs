@@ -22,7 +22,6 @@ mod truth;
 mod value;
 mod view;
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -111,7 +110,8 @@ pub struct Disk {
     /// The journal's thread and the view's.
     threads: Mutex<Option<(JoinHandle<()>, JoinHandle<()>)>>,
     view: Arc<Mutex<Option<View>>>,
-    home: Arc<Home>,
+    /// Locked as long as this lives.
+    _home: Arc<Home>,
 }
 
 impl Disk {
@@ -130,18 +130,14 @@ impl Disk {
             view: Arc::clone(&view),
             exported: started.exported,
             export_bytes: started.export_bytes,
-            exported_at: -(started.journal_bytes as i64),
+            exported_at: 0,
             job: None,
         };
         let (committing, journal) = (Arc::clone(&shared), started.journal);
         let committing = thread("store-journal", move || commit::run(&committing, journal));
         let following = thread("store-view", move || follower.run());
         let threads = Mutex::new(Some((committing?, following?)));
-        let disk = Self { shared, threads, view, home };
-        for table in Table::ALL {
-            disk.load(table, &mut |_, _| report.documents += 1)
-                .map_err(|error| at(&disk.home.export())(io::Error::other(error.why)))?;
-        }
+        let disk = Self { shared, threads, view, _home: home };
         report.took = Duration::from_millis(clock.mono());
         Ok((disk, report))
     }

@@ -7,11 +7,14 @@ use super::Table;
 /// What an entry takes besides its key and value, roughly: two boxes and a slot of a table that is not full.
 const ENTRY_BYTES: usize = 80;
 
+/// A new value, or a deletion.
+type Change = Option<Box<[u8]>>;
+
 /// Net changes over documents that are elsewhere.
 #[derive(Debug, Default)]
 pub(super) struct Overlay {
     /// By the number of the table and the key.
-    entries: HashMap<Box<[u8]>, Option<Box<[u8]>>, ahash::RandomState>,
+    entries: HashMap<Box<[u8]>, Change, ahash::RandomState>,
     bytes: usize,
     /// The last cut whose changes are in it; 0 if none is.
     pub(super) through: u64,
@@ -108,8 +111,8 @@ pub(super) fn merge<E>(
             None => visit(key, value),
         }
     })?;
-    for (key, value) in changes {
-        value.iter().for_each(|value| visit(key, value));
+    for (key, value) in changes.filter_map(|(key, value)| Some((key, (*value)?))) {
+        visit(key, value);
     }
     Ok(())
 }
@@ -148,7 +151,9 @@ mod tests {
         let mut seen = String::new();
         merge(
             |show| {
-                [b"b", b"c", b"d", b"e"].iter().for_each(|key| show(*key, b"0"));
+                for key in [b"b", b"c", b"d", b"e"] {
+                    show(key, b"0");
+                }
                 Ok::<(), ()>(())
             },
             &changes,

@@ -57,7 +57,7 @@ pub(super) struct Tables {
     pub(super) frozen: Option<Arc<Overlay>>,
     /// Only until the first commit, for the load: all that is not in `active`.
     pub(super) start: Option<Truth>,
-    /// Bytes that the journal has grown by since the start.
+    /// Bytes of journal that the export at the start did not cover, and those added since.
     pub(super) appended: u64,
     /// What it was when `frozen` was taken, and when the last checkpoint was.
     pub(super) frozen_at: u64,

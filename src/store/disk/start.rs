@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io;
+use std::thread;
 
 use super::export::{Export, Writer};
 use super::journal::{Journal, Segment};
@@ -26,8 +27,6 @@ pub(super) struct Started {
     pub(super) view: View,
     pub(super) exported: u64,
     pub(super) export_bytes: u64,
-    /// Bytes of journal that the export does not cover.
-    pub(super) journal_bytes: u64,
 }
 
 /// See the module.
@@ -35,10 +34,17 @@ pub(super) fn start(home: &Home, options: &Options, report: &mut Report) -> Resu
     let cache_bytes = options.cache_bytes;
     let unusable = |broken: Broken| at(&home.view())(broken.into_io());
     let had_view = !files::numbered(&home.view(), "").map_err(at(&home.view()))?.is_empty();
-    let mut view = rebuild::existing(home, cache_bytes).map_err(unusable)?;
+    // sled takes as long to open as the export takes to be read.
+    let (view, export) = thread::scope(|scope| {
+        let view = scope.spawn(|| rebuild::existing(home, cache_bytes));
+        let export = truth::export(home);
+        let panicked = |_| Err(Broken::Panicked("while it was opened".to_owned()));
+        (view.join().unwrap_or_else(panicked), export)
+    });
+    let mut view = view.map_err(unusable)?;
     report.view_rebuilt = had_view && view.is_none();
     let viewed = view.as_ref().and_then(|view| view.through);
-    let mut read = truth::read(home, viewed.unwrap_or(0), Some(&home.damaged()))?;
+    let mut read = truth::read_behind(export?, home, viewed.unwrap_or(0), Some(&home.damaged()))?;
     tell(&mut read, report);
     let whole = read.is_whole();
     let last = read.last;
@@ -63,24 +69,30 @@ pub(super) fn start(home: &Home, options: &Options, report: &mut Report) -> Resu
         whole && !view.torn && view.through.is_some_and(|through| read.replay.is_whole_from(through + 1))
     };
     let usable = view.as_ref().is_some_and(fresh) && !view.as_ref().is_some_and(bloated);
-    let view = match view.take_if(|_| usable) {
-        Some(view) => view,
-        None => {
-            // Compared with the truth, or made of it; either way there is nothing left to apply.
-            let (view, anew, differed) =
-                renew(home, cache_bytes, view, &read.truth, last).map_err(unusable)?;
-            report.view_rebuilt |= anew && had_view;
-            report.view_corrected = differed;
-            let behind = std::mem::take(&mut read.truth.behind);
-            read.truth.between.absorb(behind);
-            view
-        }
+    let view = if let Some(view) = view.take_if(|_| usable) {
+        view
+    } else {
+        // Compared with the truth, or made of it; either way there is nothing left to apply.
+        let (view, anew, differed) = renew(home, cache_bytes, view, &read.truth, last).map_err(unusable)?;
+        report.view_rebuilt |= anew && had_view;
+        report.view_corrected = differed;
+        let behind = std::mem::take(&mut read.truth.behind);
+        read.truth.between.absorb(behind);
+        view
     };
     let (journal, closed, journal_bytes) = go_on(home, options, &mut read, whole)?;
     let (exported, export_bytes) = (read.truth.export.through, read.truth.export.bytes);
+    report.documents = read.truth.count().map_err(at(&home.export()))?;
     let active = std::mem::take(&mut read.truth.behind);
-    let tables = Tables { active, start: Some(read.truth), closed, ..Tables::default() };
-    Ok(Started { journal, tables, view, exported, export_bytes, journal_bytes })
+    let tables = Tables {
+        active,
+        start: Some(read.truth),
+        closed,
+        appended: journal_bytes,
+        checkpoint_at: journal_bytes,
+        ..Tables::default()
+    };
+    Ok(Started { journal, tables, view, exported, export_bytes })
 }
 
 /// Logs what was found and puts it into the report.
@@ -133,12 +145,11 @@ pub(super) fn export_anew(
                     written = writer.add(table, key, value);
                 }
             };
-            match view {
-                Some(view) => {
-                    merge(|show| view.each(table, show), &layered(&[&truth.behind], table), &mut add)
-                        .map_err(Broken::into_io)?
-                }
-                None => truth.each(table, &mut add)?,
+            if let Some(view) = view {
+                let changes = layered(&[&truth.behind], table);
+                merge(|show| view.each(table, show), &changes, &mut add).map_err(Broken::into_io)?;
+            } else {
+                truth.each(table, &mut add)?;
             }
             written?;
         }

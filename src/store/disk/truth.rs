@@ -52,8 +52,23 @@ impl Read {
 /// Reads export and journal; `view` is the cut through which the view is complete. With a `repair` directory the damage
 /// found is copied there, and an end that was torn off the journal is cut.
 pub(super) fn read(home: &Home, view: u64, repair: Option<&Path>) -> Result<Read, OpenError> {
-    let (path, journal) = (home.export(), home.journal());
-    let export = Export::open(&path, home.mark).map_err(at(&path))?;
+    read_behind(export(home)?, home, view, repair)
+}
+
+/// Reads the export.
+pub(super) fn export(home: &Home) -> Result<Export, OpenError> {
+    let path = home.export();
+    Export::open(&path, home.mark).map_err(at(&path))
+}
+
+/// Reads the journal behind the export.
+pub(super) fn read_behind(
+    export: Export,
+    home: &Home,
+    view: u64,
+    repair: Option<&Path>,
+) -> Result<Read, OpenError> {
+    let journal = home.journal();
     let mut truth = Truth { export, ..Truth::default() };
     let exported = if truth.export.is_whole() { truth.export.through } else { 0 };
     let replay = replay::replay(&journal, home.mark, repair, &mut |cut, changes, _| {
@@ -73,6 +88,18 @@ pub(super) fn read(home: &Home, view: u64, repair: Option<&Path>) -> Result<Read
 }
 
 impl Truth {
+    /// How many documents there are.
+    pub(super) fn count(&self) -> io::Result<u64> {
+        let mut documents = self.export.documents;
+        if !self.between.is_empty() || !self.behind.is_empty() || !self.export.is_whole() {
+            documents = 0;
+            for table in Table::ALL {
+                self.each(table, &mut |_, _| documents += 1)?;
+            }
+        }
+        Ok(documents)
+    }
+
     /// Shows the documents of a table in the order of their keys.
     pub(super) fn each(&self, table: Table, visit: &mut dyn FnMut(&[u8], &[u8])) -> io::Result<()> {
         let changes = layered(&[&self.between, &self.behind], table);

@@ -51,6 +51,9 @@ fn sum(place: &[u8], packed: &[u8]) -> u64 {
     u64::from(crc.finalize())
 }
 
+/// Is shown a document as it is stored.
+type Show<'a> = dyn FnMut(Table, &[u8], &[u8]) -> Result<(), Broken> + 'a;
+
 /// Why the view cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Broken {
@@ -222,7 +225,7 @@ impl View {
         &self,
         from: &[u8],
         most: usize,
-        show: &mut dyn FnMut(Table, &[u8], &[u8]) -> Result<(), Broken>,
+        show: &mut Show<'_>,
     ) -> Result<Option<Vec<u8>>, Broken> {
         let mut left = most;
         let (first, key) = from.split_first().map_or((0, from), |(table, key)| (*table, key));
@@ -243,7 +246,7 @@ impl View {
     /// Shows the documents of a table.
     pub(super) fn each(&self, table: Table, show: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), Broken> {
         for (_, tree) in self.trees.iter().filter(|(of, _)| *of == table) {
-            for entry in tree.iter() {
+            for entry in tree {
                 let (key, packed) = entry?;
                 value::unpack(&packed, |value| show(&key, value))
                     .map_err(|_| Broken::Spoilt(table.name()))?;
