@@ -1,0 +1,159 @@
+//! A disk that fills up: refusals instead of lies, everybody else unharmed, and all well again when there is room.
+//!
+//! Needs a file system of its own, mounted in a namespace of its own. Where that is not allowed the test says so and
+//! does nothing.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests")]
+
+mod dialogue;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use dialogue::{Version, connect, message, unique};
+
+/// Only a failing test waits so long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Broker {
+    child: Child,
+    folder: PathBuf,
+    mqtt: SocketAddr,
+    http: SocketAddr,
+}
+
+fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn in_a_namespace() -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--mount", "sh", "-ec"]);
+    command
+}
+
+/// Whether this machine lets us mount a file system.
+fn may_mount() -> bool {
+    let tried = in_a_namespace().arg("mount -t tmpfs -o size=1m tmpfs /mnt").output();
+    tried.is_ok_and(|output| output.status.success())
+}
+
+impl Broker {
+    /// A broker whose store has 24 MiB, 16 of which a file takes.
+    fn start() -> Self {
+        let folder = std::env::temp_dir().join(unique("switchboard-full"));
+        fs::create_dir_all(&folder).unwrap();
+        let (mqtt, http) = (free(), free());
+        let script = "mount -t tmpfs -o size=24m tmpfs \"$1\"; head -c 16M /dev/zero >\"$1/filler\"; \
+                      cd \"$1\"; shift; exec \"$@\"";
+        let child = in_a_namespace()
+            .args([script, "sh", folder.to_str().unwrap(), env!("CARGO_BIN_EXE_switchboard"), "serve"])
+            .args(["--set", "store.directory=data", "--set", "session.queue_messages=1000000"])
+            .args(["--set", "session.queue_bytes=1GiB", "--set", "log.level=error"])
+            .args(["--set", &format!("listener.tcp.bind={mqtt}"), "--set", &format!("http.bind={http}")])
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let broker = Self { child, folder, mqtt, http };
+        broker.until(|broker| TcpStream::connect(broker.mqtt).is_ok(), "it listens");
+        broker
+    }
+
+    fn until(&self, is: impl Fn(&Self) -> bool, what: &str) {
+        let begun = Instant::now();
+        while !is(self) {
+            assert!(begun.elapsed() < PATIENCE, "not in time: {what}");
+            thread::yield_now();
+        }
+    }
+
+    /// What `/readyz` says.
+    fn ready(&self) -> String {
+        let mut stream = TcpStream::connect(self.http).unwrap();
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// Its own file system, seen from here.
+    fn inside(&self, file: &str) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.child.id()));
+        root.join(self.folder.strip_prefix("/").unwrap()).join(file)
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_what_it_cannot_keep_and_nothing_else() {
+    if !may_mount() {
+        println!("left out: nothing can be mounted here");
+        return;
+    }
+    let broker = Broker::start();
+    let mut away = connect(Version::V5, "away").at(broker.mqtt).persistent().open();
+    away.subscribe("kept", 1);
+    away.disconnect();
+    let mut writer = connect(Version::V5, "writer").at(broker.mqtt).open();
+    let payload = "x".repeat(20_000);
+    let mut acknowledged = Vec::new();
+    // What was under way when the disk filled up waits; what comes then is refused.
+    let refused = (0..2_000).find(|n| {
+        writer.publish(message("kept", format!("{n}:{payload}")).qos(1).id(1));
+        if n % 50 == 0 {
+            broker.until(
+                |broker| broker.ready().contains("200 OK") || !broker.ready().is_empty(),
+                "it answers",
+            );
+        }
+        broker.ready().contains("503")
+    });
+    let filled = refused.expect("the disk is never full");
+    for _ in 0..=filled {
+        // All of them will be answered, sooner or later.
+        acknowledged.push(());
+    }
+    assert!(broker.ready().contains("store: no room"), "{}", broker.ready());
+
+    let mut late = connect(Version::V5, "late").at(broker.mqtt).open();
+    late.publish(message("kept", "refused").qos(1).id(9));
+    assert_eq!(late.expect_puback(9).reason, 0x97);
+    late.publish(message("retained", "refused").qos(1).id(10).retain());
+    assert_eq!(late.expect_puback(10).reason, 0x97);
+    let mut old = connect(Version::V311, "old").at(broker.mqtt).open();
+    old.publish(message("kept", "refused").qos(1).id(9));
+    old.expect_closed();
+    connect(Version::V5, "new").at(broker.mqtt).persistent().refused(0x97);
+    // Whoever needs no disk notices nothing.
+    let mut reader = connect(Version::V5, "reader").at(broker.mqtt).open();
+    reader.subscribe("fleeting", 1);
+    for n in 0..100 {
+        late.deliver(message("fleeting", n.to_string()).qos(1));
+        reader.receive("fleeting", n.to_string());
+    }
+
+    fs::remove_file(broker.inside("filler")).unwrap();
+    broker.until(|broker| broker.ready().contains("200 OK"), "it is well again");
+    // Everything that was taken is acknowledged now, nothing that was refused is there.
+    for _ in &acknowledged {
+        assert_eq!(writer.expect_puback(1).reason, 0);
+    }
+    late.deliver(message("kept", "last").qos(1));
+    let mut away = connect(Version::V5, "away").at(broker.mqtt).persistent().open();
+    for n in 0..acknowledged.len() {
+        away.receive("kept", format!("{n}:{payload}"));
+    }
+    away.receive("kept", "last");
+    away.expect_quiet();
+}
