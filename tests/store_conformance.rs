@@ -232,7 +232,8 @@ impl History {
 }
 
 fn a_random_history_survives_crashes<S: Subject>(new: &mut dyn FnMut(usize) -> S) {
-    for seed in 0..8 {
+    // More of them for a longer run.
+    for seed in 0..std::env::var("SEEDS").map_or(8, |s| s.parse().unwrap()) {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut subject = new(LANES);
         let mut history = History { base: Documents::new(), lanes: vec![Vec::new(); LANES], groups: 0 };
@@ -261,5 +262,30 @@ fn a_random_history_survives_crashes<S: Subject>(new: &mut dyn FnMut(usize) -> S
             subject = S::start(store, LANES);
             assert!(documents(subject.store()) == history.base, "seed {seed}, crash {crash}");
         }
+    }
+}
+
+#[test]
+fn a_copy_taken_while_it_runs_has_all_that_was_committed_before() {
+    let folder = support::Folder::new();
+    let options = switchboard::store::disk::Options::new(&folder.0, 1);
+    let subject = OnDisk::with(folder, options);
+    let mut last: u64 = 0;
+    for round in 0..5_u64 {
+        for _ in 0..100 {
+            last = subject
+                .store()
+                .submit(0, submission(&[(Table::Owed, &(last + 1).to_be_bytes(), Some(b"x"))]));
+        }
+        subject.settle(0, last - 50);
+        let committed = subject.store().committed(0);
+        // The rest is being committed meanwhile.
+        let image = OnDisk::start(subject.folder.copy(), 1);
+        let found: Vec<u64> = documents(image.store())
+            .into_keys()
+            .map(|(_, key)| u64::from_be_bytes(key.try_into().unwrap()))
+            .collect();
+        assert!(found.len() as u64 >= committed, "round {round}: {} of {committed}", found.len());
+        assert!(found.iter().copied().eq(1..=found.len() as u64), "round {round}: a prefix");
     }
 }

@@ -22,6 +22,7 @@ mod truth;
 mod value;
 mod view;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -134,8 +135,15 @@ impl Disk {
             job: None,
         };
         let (committing, journal) = (Arc::clone(&shared), started.journal);
-        let committing = thread("store-journal", move || commit::run(&committing, journal));
-        let following = thread("store-view", move || follower.run());
+        let committing = thread("store-journal", move || {
+            let watched = catch_unwind(AssertUnwindSafe(|| commit::run(&committing, journal)));
+            watched.unwrap_or_else(|_| committing.journal_health.gave_up("journal"));
+        });
+        let following = thread("store-view", move || {
+            let shared = Arc::clone(&follower.shared);
+            let watched = catch_unwind(AssertUnwindSafe(|| follower.run()));
+            watched.unwrap_or_else(|_| shared.view_health.gave_up("view"));
+        });
         let threads = Mutex::new(Some((committing?, following?)));
         let disk = Self { shared, threads, view, _home: home };
         report.took = Duration::from_millis(clock.mono());

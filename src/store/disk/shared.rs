@@ -214,6 +214,12 @@ impl Unwell {
         }
     }
 
+    /// Its thread has ended before its time: nothing more becomes durable until a restart.
+    pub(super) fn gave_up(&self, what: &'static str) {
+        self.set(Health::Failed);
+        tracing::error!("the thread of the {what} has panicked; the store needs a restart");
+    }
+
     /// Something could be written.
     pub(super) fn recovered(&self, what: &'static str, path: &Path) {
         if self.get() != Health::Fine {
