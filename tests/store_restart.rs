@@ -332,16 +332,18 @@ fn a_message_that_many_wait_for_reaches_all_of_them() {
         client.disconnect();
     }
     let mut writer = broker.v5("writer").open();
-    writer.deliver(message("all", "x".repeat(5000)).qos(1));
+    writer.deliver(message("all", "x".repeat(1500)).qos(1));
     // Half of them take it before the restart.
     for n in 0..10 {
-        broker.v5(&format!("client-{n}")).persistent().open().receive("all", "x".repeat(5000));
+        let mut client = broker.v5(&format!("client-{n}")).persistent().open();
+        client.receive("all", "x".repeat(1500));
+        client.expect_quiet();
     }
     let broker = kept.restart(broker, Ending::Drain);
     for n in 0..20 {
         let mut client = broker.v5(&format!("client-{n}")).persistent().open();
         if n >= 10 {
-            client.receive("all", "x".repeat(5000));
+            client.receive("all", "x".repeat(1500));
         }
         client.expect_quiet();
     }

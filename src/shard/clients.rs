@@ -31,6 +31,8 @@ pub struct Client {
     pub dirty: bool,
     /// The socket took less than it was offered; a writable event is awaited.
     pub blocked: bool,
+    /// Nothing is written before CONNACK may leave, because its session is not durable yet.
+    pub corked: bool,
     /// Not read, because what it feeds is full.
     pub paused: bool,
     /// Not read, because it does not read the answers to what it sends.
@@ -506,6 +508,14 @@ impl Clients {
         self.ledger.hold(connection, after, Answer::Ack(kind, id, reason));
     }
 
+    /// Has a connection's output leave that was held back behind CONNACK.
+    pub fn uncork(&mut self, connection: u32) {
+        if let Some(client) = self.connections.get_mut(connection as usize) {
+            client.corked = false;
+            mark(&mut self.dirty, connection, client);
+        }
+    }
+
     /// Sends the answers that wait for nothing any more.
     pub fn release(&mut self, committed: Sequence) {
         while let Some((connection, answer)) = self.ledger.release(committed) {
@@ -518,6 +528,7 @@ impl Clients {
                 Answer::Packet(packet, bytes) => {
                     self.send(connection, packet, |out| out.extend_from_slice(&bytes));
                 }
+                Answer::Everything => self.uncork(connection),
             }
         }
     }
@@ -547,7 +558,7 @@ fn put_answer(client: &mut Client, pool: &mut Pool, kind: AckKind, id: PacketId,
 /// Puts a connection on the dirty list, unless it is there or its socket takes nothing at the moment.
 #[inline]
 pub fn mark(dirty: &mut Vec<u32>, key: u32, client: &mut Client) {
-    if !client.dirty && !client.blocked {
+    if !client.dirty && !client.blocked && !client.corked {
         client.dirty = true;
         dirty.push(key);
     }

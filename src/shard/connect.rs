@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::bytes::Stop;
+use super::ledger::{Answer, Mark};
 use super::{Core, End, clients};
 use crate::message::{ELSEWHERE, MessageRef, NEVER};
 use crate::metrics::{CloseReason, Packet as PacketLabel, RefuseReason, Version as VersionLabel};
@@ -72,6 +73,7 @@ impl Core {
         if home != self.id {
             return Err(Stop::HandOver(home));
         }
+        let mark = self.clients.ledger.mark();
         let found = self.clients.find(client_id);
         if let Some(session) = found {
             self.take_over(session);
@@ -93,6 +95,7 @@ impl Core {
             }
         };
         self.open(key, session, connect);
+        self.cork(key, mark);
         self.accept_connect(key, session, connect, resumed.is_some(), assigned.as_deref())?;
         if resumed.is_some() {
             self.clients.counters.sessions_resumed += 1;
@@ -102,6 +105,17 @@ impl Core {
             self.replay_later(session);
         }
         Ok(())
+    }
+
+    /// What CONNACK says of the session must be durable when the client learns of it, and CONNACK comes first. While
+    /// the store is unwell a session that is there already is let in all the same.
+    fn cork(&mut self, key: u32, mark: Mark) {
+        let Some(after) = self.clients.ledger.since(mark).filter(|_| self.unwell().is_none()) else { return };
+        if let Some(client) = self.clients.connections.get_mut(key as usize) {
+            client.corked = true;
+            client.link.held += 1;
+            self.clients.ledger.hold(key, Some(after), Answer::Everything);
+        }
     }
 
     fn may_connect(&self, key: u32, connect: &Connect<'_>) -> Result<(), Refusal> {

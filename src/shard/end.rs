@@ -56,6 +56,7 @@ impl Core {
         let (phase, version, problem) =
             (client.link.phase, client.link.version, client.link.problem_information);
         let most = client.link.max_packet as usize;
+        self.clients.uncork(key);
         if let Some(reason) = end.code
             && phase == Phase::Open
             && version.is_v5()

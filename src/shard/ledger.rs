@@ -41,6 +41,8 @@ pub enum Answer {
     Ack(AckKind, PacketId, ReasonCode),
     /// SUBACK or UNSUBACK, encoded.
     Packet(Packet, Box<[u8]>),
+    /// CONNACK and all that has gathered behind it.
+    Everything,
 }
 
 #[derive(Debug)]

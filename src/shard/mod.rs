@@ -266,6 +266,7 @@ impl Core {
             partial: None,
             dirty: false,
             blocked: false,
+            corked: false,
             paused: false,
             unread: false,
             again: false,
