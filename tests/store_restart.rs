@@ -306,7 +306,12 @@ fn what_waits_in_a_group_waits_on() {
         let mut agent = broker.v5("agent").open();
         agent.subscribe_to_what_waits("$share/support/cs/1/main/queue/support/messages/+", 1);
         for n in 1..5 {
-            let question = agent.expect_publish();
+            let mut question = agent.expect_publish();
+            if ending == Ending::Crash && question.text().contains("question 0") {
+                // Nobody is told when an acknowledgement from a client is on disk.
+                agent.acknowledge(&question);
+                question = agent.expect_publish();
+            }
             assert!(question.text().contains(&format!("question {n}")), "{ending:?} {}", question.text());
             agent.acknowledge(&question);
         }
