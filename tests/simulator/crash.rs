@@ -259,8 +259,11 @@ impl World {
             }
             let left = store.count(table);
             if left > 0 {
+                let mut keys = Vec::new();
+                let _ = store.load(table, &mut |key, _| keys.push(key.escape_ascii().to_string()));
+                let name = table.name();
                 return self
-                    .fail(format!("{left} documents are left in {} though all is done", table.name()));
+                    .fail(format!("{left} documents are left in {name} though all is done: {keys:?}"));
             }
         }
     }
