@@ -18,11 +18,14 @@ impl Core {
     /// PUBREC is always answered, with 0x92 if its packet id is unknown, so that the client can let go of it
     /// [MQTT-4.3.3-4].
     pub(super) fn pubrec(&mut self, key: u32, session: u32, id: PacketId, reason: ReasonCode) {
-        let mark = self.clients.ledger.mark();
         let answer = self.acknowledged(session, |outbox| outbox.pubrec(id, reason.is_error()));
         match answer {
-            // After PUBREL the client takes the same packet id for a new message: it must not be sent again.
-            Answer::Release => self.clients.answer_since(key, mark, AckKind::PubRel, id, ReasonCode::SUCCESS),
+            // After PUBREL the client takes the same packet id for a new message: it must not be sent again. What says
+            // so may be of an earlier PUBREC.
+            Answer::Release => {
+                let after = self.clients.ledger.so_far();
+                self.clients.answer(key, after, AckKind::PubRel, id, ReasonCode::SUCCESS);
+            }
             Answer::Unknown if !reason.is_error() => {
                 let reason = ReasonCode::PACKET_IDENTIFIER_NOT_FOUND;
                 self.clients.send_ack(key, AckKind::PubRel, id, reason);
@@ -33,7 +36,6 @@ impl Core {
 
     /// PUBREL: the packet id is free again [MQTT-4.3.3-11] [MQTT-4.3.3-12].
     pub(super) fn pubrel(&mut self, key: u32, session: u32, id: PacketId) {
-        let mark = self.clients.ledger.mark();
         let Some(target) = self.clients.sessions.get_mut(session as usize) else { return };
         let known = target.received.as_mut().is_some_and(|received| received.remove(id));
         if target.received.as_ref().is_some_and(|received| received.is_empty()) {
@@ -46,8 +48,10 @@ impl Core {
             }
         }
         let reason = if known { ReasonCode::SUCCESS } else { ReasonCode::PACKET_IDENTIFIER_NOT_FOUND };
-        // After PUBCOMP the client uses the packet id for another message: it must not be known any more.
-        self.clients.answer_since(key, mark, AckKind::PubComp, id, reason);
+        // After PUBCOMP the client uses the packet id for another message: it must not be known any more. One that is
+        // unknown may have been released on an earlier connection a moment ago.
+        let after = self.clients.ledger.so_far();
+        self.clients.answer(key, after, AckKind::PubComp, id, reason);
     }
 
     #[inline]

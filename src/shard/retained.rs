@@ -92,9 +92,10 @@ impl Core {
             if self.retained.clear(topic).is_some() {
                 exchange.retained.fetch_sub(counted, Ordering::Relaxed);
                 self.clients.counters.retained_changes.bump(RetainedChange::Cleared);
-                if counted > 0 {
-                    self.clients.ledger.forget_retained(topic);
-                }
+            }
+            if counted > 0 {
+                // Also if there is none: it may have been cleared a moment ago, and the publisher be asking again.
+                self.clients.ledger.forget_retained(topic);
             }
             return;
         }

@@ -303,7 +303,8 @@ impl Core {
             properties: ReasonProperties::default(),
             reasons: &reasons,
         };
-        let after = self.clients.ledger.since(mark);
+        // What is not there may have been taken away on an earlier connection a moment ago.
+        let after = self.clients.ledger.since(mark).or_else(|| self.clients.ledger.so_far());
         let fits =
             self.clients.send_after(key, after, PacketLabel::UnsubAck, |out| unsuback.encode(version, out));
         fits.then_some(()).ok_or(ANSWER_TOO_LARGE)

@@ -59,7 +59,9 @@ pub struct SessionModel {
 }
 
 impl SessionModel {
-    fn free_id(&mut self) -> u16 {
+    /// A packet id that is free: the next in turn, or the first there is, so that one is used again at once.
+    fn free_id(&mut self, first: bool) -> u16 {
+        self.next_id *= u16::from(!first);
         loop {
             self.next_id = self.next_id % 40 + 1;
             if !self.out.contains_key(&self.next_id) && !self.asked.contains_key(&self.next_id) {
@@ -339,7 +341,7 @@ impl World {
             options =
                 Options { no_local: false, retain_as_published: false, handling: 0, id: None, ..options };
         }
-        let id = c.session.free_id();
+        let id = c.session.free_id(client % 2 == 1);
         let sub = c.session.subs.entry(filter.into()).or_default();
         if sub.gone_at.is_some() && sub.certain.is_none() {
             // Whatever it was before stays possible for what is still queued.
@@ -365,7 +367,7 @@ impl World {
             return;
         }
         let filter = pick(&mut self.rng, &filters).clone();
-        let id = c.session.free_id();
+        let id = c.session.free_id(client % 2 == 1);
         if let Some(sub) = c.session.subs.get_mut(&filter) {
             sub.certain = None;
             sub.changed_at = now;
@@ -423,7 +425,7 @@ impl World {
             format!("c{client} publishes {message} to {topic} qos {qos} size {size} expiry {expiry:?}")
         });
         let c = &mut self.clients[client];
-        let id = if qos > 0 { c.session.free_id() } else { 0 };
+        let id = if qos > 0 { c.session.free_id(client % 2 == 1) } else { 0 };
         if qos > 0 {
             c.session.out.insert(id, (message, Stage::Published));
         }

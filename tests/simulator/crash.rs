@@ -76,6 +76,7 @@ impl World {
             all.resize(all.len().max(reason as usize + 1), 0);
             all[reason as usize] = dropped;
         }
+        self.oracle.crashed_at = self.now;
         self.cut_all();
         let shards = if self.chance(3) { self.rng.usize(1..=4) } else { self.cores.len() };
         self.note(|| format!("CRASH, back with {shards} shards"));
@@ -241,6 +242,30 @@ impl World {
         self.oracle.shown.clear();
         // What a member of a group had done with and that was not durable goes out again, to any member, at QoS 2 too.
         self.oracle.visits.values_mut().flatten().for_each(|visit| visit.qos = 0);
+    }
+
+    /// Everybody with a session is there and has acknowledged all: nothing of that is left in the store.
+    pub fn judge_settled(&mut self) {
+        let Some(store) = self.store.clone() else { return };
+        let sessions: usize = self.cores.iter().map(|core| core.clients.sessions.len()).sum();
+        if sessions > self.clients.iter().filter(|client| client.open).count() {
+            // One has lapsed that no tick has seen.
+            return;
+        }
+        for table in [Table::Received, Table::Owed, Table::Bodies, Table::Groups] {
+            // A client that has forgotten what it was about to release never does.
+            if table == Table::Received && self.clients.iter().any(|client| client.session.vague) {
+                continue;
+            }
+            let left = store.count(table);
+            if left > 0 {
+                let mut keys = Vec::new();
+                let _ = store.load(table, &mut |key, _| keys.push(key.escape_ascii().to_string()));
+                let name = table.name();
+                return self
+                    .fail(format!("{left} documents are left in {name} though all is done: {keys:?}"));
+            }
+        }
     }
 
     /// Nobody is left, and nothing of them in the store.

@@ -84,6 +84,8 @@ pub struct Oracle {
     pub wills: HashMap<usize, Fate>,
     /// Instances of sessions by the number that the store knows them by.
     pub stored: HashMap<u64, u64>,
+    /// When the last crash was.
+    pub crashed_at: Millis,
     /// What was dropped before the last crash, by reason.
     pub dropped: Vec<u64>,
     pub instances: u64,

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use switchboard::metrics::DropReason;
 
 use super::client::{RETAINED_TOPICS, WITNESS, group_of, group_qos};
-use super::oracle::Fate;
+use super::oracle::{Fate, Sent};
 use super::world::World;
 
 impl World {
@@ -60,6 +60,7 @@ impl World {
                 continue;
             }
             self.oracle.stats.owed += 1;
+            self.oracle.stats.owed_over_crash += u64::from(sent.acked <= Some(self.oracle.crashed_at));
             if !client.session.seen.contains_key(&owed.message) {
                 return self.fail(format!(
                     "message {} on {} was acknowledged and never reached c{} by {}; {}",
@@ -75,7 +76,8 @@ impl World {
             groups.into_iter().filter(|_| backlog_full + queue_full == 0).collect();
         missing.sort_unstable();
         for (message, seen) in missing {
-            let topic = &self.oracle.messages[message].topic;
+            let Sent { topic, acked, .. } = &self.oracle.messages[message];
+            self.oracle.stats.shared_over_crash += u64::from(*acked <= Some(self.oracle.crashed_at));
             debug_assert!(group_of(topic).is_some_and(|group| group_qos(group) > 0));
             self.oracle.stats.owed_shared += 1;
             if !seen {
@@ -84,6 +86,7 @@ impl World {
             }
         }
         self.judge_shown();
+        self.judge_settled();
     }
 
     fn judge_shown(&mut self) {

@@ -19,6 +19,8 @@ pub struct Stats {
     pub queue_full: u64,
     pub expired: u64,
     pub crashes: u64,
+    pub owed_over_crash: u64,
+    pub shared_over_crash: u64,
     pub restored_sessions: u64,
     pub restored_deliveries: u64,
     pub restored_in_groups: u64,
@@ -35,7 +37,7 @@ impl Stats {
     }
 
     /// All by name.
-    pub fn fields(&mut self) -> [(&'static str, &mut u64); 20] {
+    pub fn fields(&mut self) -> [(&'static str, &mut u64); 22] {
         [
             ("delivered", &mut self.delivered),
             ("redelivered", &mut self.redelivered),
@@ -53,6 +55,8 @@ impl Stats {
             ("queue_full", &mut self.queue_full),
             ("expired", &mut self.expired),
             ("crashes", &mut self.crashes),
+            ("messages owed over a crash", &mut self.owed_over_crash),
+            ("shared messages owed over a crash", &mut self.shared_over_crash),
             ("restored sessions", &mut self.restored_sessions),
             ("restored deliveries", &mut self.restored_deliveries),
             ("restored messages of groups", &mut self.restored_in_groups),
