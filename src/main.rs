@@ -142,13 +142,13 @@ fn maintain(question: Question) -> ExitCode {
     let directory = match place.directory {
         Some(directory) => directory,
         None => match place.like_serve.read() {
-            Ok((_, loaded)) => match loaded.settings.store.directory {
-                Some(directory) => directory,
-                None => {
+            Ok((_, loaded)) => {
+                let Some(directory) = loaded.settings.store.directory else {
                     say(&mut io::stderr(), ["the configuration names no store.directory; name one here"]);
                     return ExitCode::from(EXIT_CONFIG);
-                }
-            },
+                };
+                directory
+            }
             Err(problems) => return refuse(&mut io::stderr(), &problems),
         },
     };

@@ -32,7 +32,7 @@ const SUBSCRIBERS: usize = 4;
 /// Messages that a publisher has under way.
 const WINDOW: usize = 20;
 /// Within this all that is owed must have come.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 const RUN: u8 = 0;
 /// Publishers only finish what is under way.
@@ -234,7 +234,7 @@ fn publish(publisher: usize, address: SocketAddr, phase: &AtomicU8) -> Published
                 continue;
             }
             done.sent += 1;
-            let retained = done.sent % 10 == 0;
+            let retained = done.sent.is_multiple_of(10);
             under_way.insert(done.sent, (next_id, retained, false));
             peer.send(&packet(done.sent, next_id, retained, false));
         }
@@ -407,8 +407,8 @@ fn what_was_acknowledged_survives_kill_9() {
             }
         }
         let order = theirs.first.get(&done.publisher).map_or(&[][..], Vec::as_slice);
-        if let Some(wrong) = order.windows(2).find(|pair| pair[0] >= pair[1]) {
-            panic!("publisher {}: {} came before {}", done.publisher, wrong[0], wrong[1]);
+        if let Some([first, second]) = order.array_windows().find(|[first, second]| first >= second) {
+            panic!("publisher {}: {first} came before {second}", done.publisher);
         }
     }
     let connects: usize = heard.iter().map(|heard| heard.connects).sum();

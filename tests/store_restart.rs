@@ -244,7 +244,7 @@ fn retained_messages_come_back_and_cleared_ones_do_not() {
         let mut reader = broker.v5("reader").open();
         reader.subscribe_to_what_waits("r/#", 2);
         let mut shown: Vec<_> = (0..3).map(|_| reader.expect_publish()).collect();
-        shown.iter().for_each(|publish| assert!(publish.retain));
+        assert!(shown.iter().all(|publish| publish.retain));
         shown.sort_by(|a, b| a.topic.cmp(&b.topic));
         let topics: Vec<&str> = shown.iter().map(|publish| publish.topic.as_str()).collect();
         assert_eq!(topics, ["r/large", "r/plain", "r/with"], "{ending:?}");

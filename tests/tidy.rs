@@ -55,6 +55,11 @@ const WALLS: &[Wall] = &[
         why: "a log must be there before anything else is",
     },
     Wall {
+        module: "maintenance",
+        may_name: &[],
+        why: "it belongs to the program, not to the broker: it asks the library and prints",
+    },
+    Wall {
         module: "store",
         may_name: &["clock"],
         why: "it keeps bytes safe and knows nothing of what they mean",

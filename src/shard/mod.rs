@@ -5,6 +5,7 @@
 //! simulator drive the same code.
 
 mod acks;
+mod answers;
 mod bytes;
 mod census;
 pub mod chunks;
@@ -13,6 +14,7 @@ mod connect;
 pub mod desk;
 mod door;
 mod end;
+mod group;
 pub mod interest;
 pub mod ledger;
 pub mod mailbox;

@@ -5,9 +5,9 @@ use std::sync::atomic::{Ordering, fence};
 
 use super::clients::Overflowed;
 use super::door::{granted, to_member};
+use super::group::Over;
 use super::interest::Mask;
 use super::mailbox::{Gone, Join, Mail, Serial, Share};
-use super::shared::Over;
 use super::{Core, End, ShardId};
 use crate::message::{ELSEWHERE, MessageRef, SubscriptionIds, Via};
 use crate::metrics::{CloseReason, DropReason};
