@@ -304,7 +304,9 @@ impl Core {
             reasons: &reasons,
         };
         // What is not there may have been taken away on an earlier connection a moment ago.
-        let after = self.clients.ledger.since(mark).or_else(|| self.clients.ledger.so_far());
+        let kept = self.clients.sessions.get(session as usize).is_some_and(|s| s.stored != 0);
+        let after =
+            self.clients.ledger.since(mark).or_else(|| kept.then(|| self.clients.ledger.so_far()).flatten());
         let fits =
             self.clients.send_after(key, after, PacketLabel::UnsubAck, |out| unsuback.encode(version, out));
         fits.then_some(()).ok_or(ANSWER_TOO_LARGE)
