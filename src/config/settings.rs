@@ -65,7 +65,7 @@ impl Default for Settings {
 }
 
 /// The most shards a server can have; a set of shards is one machine word.
-pub const MAX_SHARDS: usize = 64;
+pub const MAX_SHARDS: usize = 63;
 
 /// One shard for each core that this process may use, at most [`MAX_SHARDS`].
 pub(super) fn cores() -> usize {

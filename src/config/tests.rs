@@ -315,7 +315,7 @@ fn wrong_arguments_are_told_as_such_beside_what_is_wrong_in_the_file() {
             "--set  session.receive_maximum: invalid type: string \"many\"; a whole number",
             "--set  sharing.group.0.match: goes through a list, which can only be set whole; a path such as listener.tcp.bind",
             "--set  sys: invalid type: string \"\"; expected a table",
-            "f.toml:1:10  shards: 65 is not allowed; 0 to 64",
+            "f.toml:1:10  shards: 65 is not allowed; 0 to 63",
         ]
     );
 }
@@ -380,7 +380,7 @@ const WRONG: &[(&str, &[&str])] = &[
         "shards = -1\n[session]\nreceive_maximum = 0\nmax_inflight = 65536\nqueue_messages = 0\n\
          topic_alias_maximum = -1\noutgoing_topic_alias_maximum = 65536\n",
         &[
-            "f.toml:1:10  shards: -1 is not allowed; 0 to 64",
+            "f.toml:1:10  shards: -1 is not allowed; 0 to 63",
             "f.toml:3:19  session.receive_maximum: 0 is not allowed; 1 to 65535",
             "f.toml:4:16  session.max_inflight: 65536 is not allowed; 1 to 65535",
             "f.toml:5:18  session.queue_messages: 0 is not allowed; 1 to 100000000",

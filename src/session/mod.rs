@@ -13,6 +13,7 @@ pub use connection::{Aliases, Connection, NO_SESSION, Phase, Rare};
 pub use outbox::{Acknowledged, Number, Numbered, Outbox, Stage};
 
 use hashbrown::HashMap;
+use smallvec::SmallVec;
 
 use crate::message::{Message, Millis, NEVER};
 use crate::protocol::PacketId;
@@ -29,7 +30,7 @@ pub struct Session {
     /// Client Identifier.
     pub client_id: Arc<str>,
     /// Topic Filters subscribed to, without the shared ones, in the order of their texts. Options stand in the index.
-    pub filters: Vec<Arc<str>>,
+    pub filters: SmallVec<[Arc<str>; 1]>,
     /// When an offline session ends; [`NEVER`] while it is connected or if it never does.
     pub ends_at: Millis,
     /// What is owed at QoS > 0; present only while something is.
@@ -61,7 +62,7 @@ impl Session {
     pub fn new(client_id: Arc<str>, generation: u32) -> Self {
         Self {
             client_id,
-            filters: Vec::new(),
+            filters: SmallVec::new(),
             ends_at: NEVER,
             outbox: None,
             received: None,

@@ -3,6 +3,7 @@
 //! Shared by all shards. A subscription is visible here before its SUBACK leaves, so whoever has seen a SUBACK can
 //! rely on it.
 
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -15,7 +16,10 @@ use crate::topic::WildcardTrie;
 /// One bit a shard.
 pub type Mask = u64;
 
-const _: () = assert!(MAX_SHARDS <= Mask::BITS as usize, "a mask cannot name every shard");
+/// Of an exact topic's mask: what is published there at QoS > 0 has to be written down.
+const KEPT: Mask = 1 << 63;
+
+const _: () = assert!(MAX_SHARDS < Mask::BITS as usize, "a mask cannot name every shard");
 
 /// Locks of the exact map. Few would stop a shard for the length of a rehash at millions of topics.
 const MAP_SHARDS: usize = 256;
@@ -48,12 +52,39 @@ impl Shards {
         self.any &= !(1 << shard);
         self.kept &= !(1 << shard);
     }
+
+    /// Those of an exact topic. With millions of them it is not worth a word to know which of the shards keep.
+    fn exact(mask: Mask) -> Self {
+        let any = mask & !KEPT;
+        Self { any, kept: if mask & KEPT == 0 { 0 } else { any } }
+    }
+}
+
+/// A hash is as good as its own hash.
+#[derive(Clone, Copy, Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
 }
 
 /// Interest of all shards in exact topics and in wildcard filters.
 #[derive(Debug)]
 pub struct Interest {
-    exact: DashMap<Arc<str>, Shards, ahash::RandomState>,
+    /// By the topics' hashes: sixteen bytes for each of millions, and no string to read. Topics whose hashes are the same
+    /// share their entry, which costs a message now and then that a shard has no use for.
+    exact: DashMap<u64, Mask, BuildHasherDefault<Hashed>>,
+    hasher: ahash::RandomState,
     wildcard: RwLock<WildcardTrie<Shards>>,
     wildcards: AtomicUsize,
     /// Members on their way to a group on another shard, by the group's filter and shard.
@@ -65,7 +96,8 @@ pub struct Interest {
 impl Default for Interest {
     fn default() -> Self {
         Self {
-            exact: DashMap::with_hasher_and_shard_amount(ahash::RandomState::new(), MAP_SHARDS),
+            exact: DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), MAP_SHARDS),
+            hasher: ahash::RandomState::new(),
             wildcard: RwLock::new(WildcardTrie::default()),
             wildcards: AtomicUsize::new(0),
             joining: DashMap::with_hasher_and_shard_amount(ahash::RandomState::new(), JOINING_SHARDS),
@@ -80,6 +112,15 @@ fn is_wildcard(filter: &str) -> bool {
 }
 
 impl Interest {
+    /// How topics are hashed here.
+    pub fn hasher(&self) -> &ahash::RandomState {
+        &self.hasher
+    }
+
+    fn hash(&self, topic: &str) -> u64 {
+        self.hasher.hash_one(topic)
+    }
+
     /// `shard` got its first subscriber of `filter`, or the first for whom messages are written down.
     pub fn add(&self, filter: &Arc<str>, shard: u16, kept: bool) {
         let new = Shards::of(shard, kept);
@@ -88,7 +129,8 @@ impl Interest {
             trie.get_or_insert_with(filter, Shards::default).add(new);
             self.wildcards.store(trie.len(), Ordering::Release);
         } else {
-            self.exact.entry(filter.clone()).or_default().add(new);
+            let mask = new.any | if kept { KEPT } else { 0 };
+            *self.exact.entry(self.hash(filter)).or_default() |= mask;
         }
         self.version.fetch_add(1, Ordering::Release);
     }
@@ -112,11 +154,16 @@ impl Interest {
         self.joiners.fetch_sub(1, Ordering::AcqRel);
     }
 
+    /// Whether a member of a group with this filter, or with one of the same hash, is on its way to the shard.
     fn expected(&self, filter: &str, shard: u16) -> bool {
-        self.joiners.load(Ordering::Acquire) > 0 && self.joining.contains_key(&(Arc::from(filter), shard))
+        self.joiners.load(Ordering::Acquire) > 0
+            && self.joining.iter().any(|member| {
+                let (expected, at) = member.key();
+                *at == shard && (**expected == *filter || self.hash(expected) == self.hash(filter))
+            })
     }
 
-    /// `shard` lost its last subscriber of `filter`.
+    /// `shard` lost its last subscriber of `filter`, and has none of another one with the same hash.
     pub fn remove(&self, filter: &str, shard: u16) {
         if is_wildcard(filter) {
             let mut trie = self.wildcard.write();
@@ -130,13 +177,15 @@ impl Interest {
                 trie.remove(filter);
             }
             self.wildcards.store(trie.len(), Ordering::Release);
-        } else if let Some(mut shards) = self.exact.get_mut(filter) {
+        } else {
+            let hash = self.hash(filter);
+            let Some(mut mask) = self.exact.get_mut(&hash) else { return };
             if self.expected(filter, shard) {
                 return;
             }
-            shards.remove(shard);
-            drop(shards);
-            self.exact.remove_if(filter, |_, shards| shards.any == 0);
+            *mask &= !(1 << shard);
+            drop(mask);
+            self.exact.remove_if(&hash, |_, mask| *mask & !KEPT == 0);
         }
         self.version.fetch_add(1, Ordering::Release);
     }
@@ -149,7 +198,8 @@ impl Interest {
 
     /// Shards with a subscriber that matches `topic`.
     pub fn of(&self, topic: &str) -> Shards {
-        let mut shards = self.exact.get(topic).map_or(Shards::default(), |shards| *shards);
+        let exact = self.exact.get(&self.hash(topic));
+        let mut shards = exact.map_or(Shards::default(), |mask| Shards::exact(*mask));
         if self.wildcards.load(Ordering::Acquire) > 0 {
             self.wildcard.read().for_each_match(topic, |found| shards.add(*found));
         }
@@ -178,7 +228,7 @@ mod tests {
         interest.add(&exact, 0, false);
         interest.add(&exact, 2, true);
         interest.add(&wild, 5, false);
-        assert_eq!(interest.of("a/b"), Shards { any: 0b10_0101, kept: 0b100 });
+        assert_eq!(interest.of("a/b"), Shards { any: 0b10_0101, kept: 0b101 });
         assert_eq!(interest.of("a/c").any, 0b10_0000);
         let version = interest.version();
         interest.remove("a/b", 0);

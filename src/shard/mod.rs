@@ -216,7 +216,7 @@ impl Core {
             id,
             clients: Clients::new(settings, now, ledger),
             effects: Effects::default(),
-            index: SubscriptionIndex::new(),
+            index: SubscriptionIndex::with_hasher(exchange.interest.hasher().clone()),
             groups: Groups::new(id, sharing, caps, exchange.place.clone(), seed ^ 0x5EED),
             retained: Retained::default(),
             timers: Wheel::new(now.mono),
@@ -276,7 +276,7 @@ impl Core {
         let key = self.clients.connections.insert(client) as u32;
         let wait =
             self.exchange.settings.listener(listener).map_or(0, |l| l.connect_timeout.as_millis() as u64);
-        self.timers.arm(Timer { key, number, kind: Kind::Connection }, now.mono + wait);
+        self.timers.arm(Timer::new(Kind::Connection, key, number), now.mono + wait);
         key
     }
 

@@ -343,7 +343,7 @@ impl Core {
     /// Takes a subscription out of the index, and the shard's interest with the last one. `false`: it was not there.
     pub(super) fn drop_interest(&mut self, filter: &str, target: Target) -> bool {
         let Some(removed) = self.index.unsubscribe(filter, target) else { return false };
-        if removed.last {
+        if removed.last && !self.index.has_another(filter) {
             self.exchange.interest.remove(filter, self.id);
         }
         true
@@ -369,11 +369,8 @@ pub(super) fn place(memberships: &[Membership], text: &str) -> Result<usize, usi
     memberships.binary_search_by(|known| (*known.filter).cmp(text))
 }
 
-/// Puts a new filter among a session's, in the order of their texts. One is the rule: no room is kept for a second.
-pub(super) fn insert_filter(filters: &mut Vec<Arc<str>>, filter: Arc<str>) {
-    if filters.is_empty() {
-        filters.reserve_exact(1);
-    }
+/// Puts a new filter among a session's, in the order of their texts.
+pub(super) fn insert_filter(filters: &mut SmallVec<[Arc<str>; 1]>, filter: Arc<str>) {
     let at = filters.partition_point(|known| **known < *filter);
     filters.insert(at, filter);
 }

@@ -20,7 +20,7 @@ impl Core {
     pub fn tick(&mut self) {
         while let Some(timers) = self.timers.fire(self.clients.now.mono) {
             for timer in timers {
-                match timer.kind {
+                match timer.kind() {
                     Kind::Connection => self.look_at_connection(timer),
                     Kind::Session => self.look_at_session(timer),
                 }
@@ -33,14 +33,14 @@ impl Core {
 
     fn look_at_connection(&mut self, timer: Timer) {
         let now = self.clients.now.mono;
-        let Some(client) = self.clients.connections.get(timer.key as usize) else { return };
+        let Some(client) = self.clients.connections.get(timer.key() as usize) else { return };
         let link = &client.link;
         if link.timer != timer.number {
             return;
         }
         match link.phase {
             Phase::Connecting => {
-                self.end(timer.key, End::silent(CloseReason::ConnectTimeout));
+                self.end(timer.key(), End::silent(CloseReason::ConnectTimeout));
             }
             Phase::Open => {
                 // One and a half times the Keep Alive [MQTT-3.1.2-22].
@@ -50,10 +50,10 @@ impl Core {
                     self.timers.arm(timer, due.max(now + TICK));
                 } else {
                     let code = ReasonCode::KEEP_ALIVE_TIMEOUT;
-                    self.end(timer.key, End::new(CloseReason::KeepAlive, code, "nothing came in time"));
+                    self.end(timer.key(), End::new(CloseReason::KeepAlive, code, "nothing came in time"));
                 }
             }
-            Phase::Closing => self.effects.close.push(Close { connection: timer.key, linger: false }),
+            Phase::Closing => self.effects.close.push(Close { connection: timer.key(), linger: false }),
         }
     }
 
@@ -63,7 +63,7 @@ impl Core {
         let at = self.clients.now.mono + LAST_BYTES;
         if let Some(client) = self.clients.connections.get_mut(key as usize) {
             client.link.timer = number;
-            self.timers.arm(Timer { key, number, kind: Kind::Connection }, at);
+            self.timers.arm(Timer::new(Kind::Connection, key, number), at);
         }
     }
 
@@ -75,7 +75,7 @@ impl Core {
             client.link.timer = number;
             if client.link.keep_alive > 0 {
                 let at = now + Millis::from(client.link.keep_alive) * 1500;
-                self.timers.arm(Timer { key, number, kind: Kind::Connection }, at);
+                self.timers.arm(Timer::new(Kind::Connection, key, number), at);
             }
         }
     }
@@ -87,23 +87,23 @@ impl Core {
             session.timer = number;
             let at = session.ends_at.min(session.will.as_ref().map_or(NEVER, |w| w.due));
             if at != NEVER {
-                self.timers.arm(Timer { key, number, kind: Kind::Session }, at);
+                self.timers.arm(Timer::new(Kind::Session, key, number), at);
             }
         }
     }
 
     fn look_at_session(&mut self, timer: Timer) {
         let now = self.clients.now.mono;
-        let Some(session) = self.clients.sessions.get(timer.key as usize) else { return };
+        let Some(session) = self.clients.sessions.get(timer.key() as usize) else { return };
         if session.timer != timer.number || session.connection != OFFLINE {
             return;
         }
         if session.ends_at <= now {
             self.clients.counters.sessions_expired += 1;
-            self.end_session(timer.key);
+            self.end_session(timer.key());
             return;
         }
-        self.publish_due_will(timer.key);
-        self.arm_session(timer.key);
+        self.publish_due_will(timer.key());
+        self.arm_session(timer.key());
     }
 }

@@ -10,15 +10,34 @@ pub const TICK: Millis = 100;
 
 const SLOTS: usize = 1024;
 
-/// What an entry points at: a slab key, and which arming this is.
+/// What an entry points at: a slab key, and which arming this is. Every session that expires has one: eight bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timer {
-    /// Slab key.
-    pub key: u32,
+    /// Slab key, with [`Timer::SESSION`] if it is that of a session.
+    place: u32,
     /// What the thing under that key must still hold as its timer.
     pub number: u32,
+}
+
+impl Timer {
+    const SESSION: u32 = 1 << 31;
+
+    /// Points at the thing under a slab key.
+    pub fn new(kind: Kind, key: u32, number: u32) -> Self {
+        debug_assert!(key < Self::SESSION);
+        let kind = if kind == Kind::Session { Self::SESSION } else { 0 };
+        Self { place: key | kind, number }
+    }
+
     /// Which slab.
-    pub kind: Kind,
+    pub fn kind(self) -> Kind {
+        if self.place & Self::SESSION == 0 { Kind::Connection } else { Kind::Session }
+    }
+
+    /// Slab key.
+    pub fn key(self) -> u32 {
+        self.place & !Self::SESSION
+    }
 }
 
 /// What a timer belongs to.
@@ -68,13 +87,13 @@ mod tests {
     use super::*;
 
     fn timer(key: u32) -> Timer {
-        Timer { key, number: 0, kind: Kind::Connection }
+        Timer::new(Kind::Connection, key, 0)
     }
 
     fn fired(wheel: &mut Wheel, now: Millis) -> Vec<u32> {
         let mut keys = Vec::new();
         while let Some(timers) = wheel.fire(now) {
-            keys.extend(timers.iter().map(|t| t.key));
+            keys.extend(timers.iter().map(|t| t.key()));
         }
         keys
     }

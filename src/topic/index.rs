@@ -146,6 +146,13 @@ impl SubscriptionIndex {
         Some(Unsubscribed { last })
     }
 
+    /// Whether a filter without wildcards has the [hash](Self::hash) of this one, which has none and is not there.
+    pub fn has_another(&self, filter: &str) -> bool {
+        let hash = self.hash(filter);
+        let same = |entry: &Entry| self.hash(&entry.filter) == hash;
+        !is_wildcard(filter) && self.exact.find(hash, same).is_some()
+    }
+
     /// The hash of a topic name for [`matching_hashed`](Self::matching_hashed): the same as a `HashMap` or
     /// `DashMap` with string keys and a clone of this index's hasher computes.
     #[inline]
