@@ -195,6 +195,86 @@ pub struct Delivery {
     pub body: u64,
 }
 
+/// A delivery whose message is in the store alone. It came through no group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Away {
+    /// What the store knows the message by if several wait for it; 0 if not.
+    pub body: u64,
+    /// Bytes of the message: topic, properties and payload.
+    pub weight: u32,
+    /// QoS of the delivery.
+    pub qos: QoS,
+}
+
+/// What is owed, wherever it is.
+#[derive(Clone, Debug)]
+pub enum Owed {
+    /// In memory.
+    Here(Delivery),
+    /// In the store.
+    Away(Away),
+}
+
+/// What is owed, borrowed.
+#[derive(Clone, Copy, Debug)]
+pub enum OwedRef<'a> {
+    /// In memory.
+    Here(&'a Delivery),
+    /// In the store.
+    Away(Away),
+}
+
+impl<'a> From<&'a Delivery> for OwedRef<'a> {
+    fn from(delivery: &'a Delivery) -> Self {
+        Self::Here(delivery)
+    }
+}
+
+impl<'a> From<&'a Owed> for OwedRef<'a> {
+    fn from(owed: &'a Owed) -> Self {
+        match owed {
+            Owed::Here(delivery) => Self::Here(delivery),
+            Owed::Away(away) => Self::Away(*away),
+        }
+    }
+}
+
+impl OwedRef<'_> {
+    /// The group it came through, with the message's weight.
+    #[inline]
+    pub fn via(self) -> Option<(Via, u32)> {
+        match self {
+            Self::Here(delivery) => Some((delivery.via?, delivery.message.weight() as u32)),
+            Self::Away(_) => None,
+        }
+    }
+
+    /// QoS of the delivery.
+    #[inline]
+    pub fn qos(self) -> QoS {
+        match self {
+            Self::Here(delivery) => delivery.qos,
+            Self::Away(away) => away.qos,
+        }
+    }
+
+    /// What the store knows the message by if several wait for it; 0 if not.
+    #[inline]
+    pub fn body(self) -> u64 {
+        match self {
+            Self::Here(delivery) => delivery.body,
+            Self::Away(away) => away.body,
+        }
+    }
+}
+
+impl Delivery {
+    /// What stays of it in memory when its message is in the store.
+    pub fn away(&self) -> Away {
+        Away { body: self.body, weight: self.message.weight() as u32, qos: self.qos }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

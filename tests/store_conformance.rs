@@ -7,7 +7,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use support::{Documents, OnDisk, Subject, documents, put, submission};
-use switchboard::store::{Batch, Health, Lane, Memory, Sequence, Store, Submission, Table};
+use switchboard::store::{Batch, Health, Lane, Lookup, Memory, Sequence, Store, Submission, Table};
 
 /// The same test for each store.
 macro_rules! each {
@@ -23,6 +23,7 @@ each! {
     documents_come_in_the_order_of_their_keys_table_by_table
     work_across_lanes_is_durable_wholly_or_not_at_all
     a_submission_without_changes_is_committed_too
+    documents_are_found_while_it_runs
     waiting_says_what_is_not_durable_yet
     a_random_history_survives_crashes
 }
@@ -59,6 +60,45 @@ fn the_last_change_of_a_document_counts<S: Subject>(new: &mut dyn FnMut(usize) -
     let last = subject.store().submit(0, submission(&[(Table::Bodies, b"b", None)]));
     subject.settle(0, last);
     assert_eq!(documents(subject.crash(1).store()), Documents::new());
+}
+
+fn documents_are_found_while_it_runs<S: Subject>(new: &mut dyn FnMut(usize) -> S) {
+    const LANES: Lane = 2;
+    let subject = new(usize::from(LANES));
+    let store = subject.store();
+    let mut random = fastrand::Rng::with_seed(5);
+    let mut model = Documents::new();
+    for round in 0..60_u64 {
+        let mut changes = Vec::new();
+        for _ in 0..20 {
+            let key = (random.choice(Table::ALL).unwrap(), vec![random.u8(..40)]);
+            let value = (random.u8(..3) > 0).then(|| vec![random.u8(..); random.usize(..600)]);
+            changes.push((key, value));
+        }
+        let shown: Vec<_> =
+            changes.iter().map(|((table, key), value)| (*table, &key[..], value.as_deref())).collect();
+        subject.settle(0, store.submit(0, submission(&shown)));
+        for (key, value) in changes {
+            match value {
+                Some(value) => model.insert(key, value),
+                None => model.remove(&key),
+            };
+        }
+        let asked: Vec<(Table, Vec<u8>)> =
+            (0..30).map(|_| (random.choice(Table::ALL).unwrap(), vec![random.u8(..40)])).collect();
+        for lane in 0..LANES {
+            let keys = asked.iter().map(|(table, key)| (*table, key[..].into())).collect();
+            store.look_up(lane, Lookup { ticket: round * 10 + u64::from(lane), keys });
+        }
+        for lane in (0..LANES).rev() {
+            let found = std::iter::repeat_with(|| store.found(lane)).flatten().next().unwrap();
+            assert_eq!(found.ticket, round * 10 + u64::from(lane));
+            let found: Vec<_> = found.values.iter().map(Option::as_deref).collect();
+            let want: Vec<_> = asked.iter().map(|key| model.get(key).map(|value| &value[..])).collect();
+            assert_eq!(found, want, "round {round}");
+            assert!(store.found(lane).is_none());
+        }
+    }
 }
 
 fn documents_come_in_the_order_of_their_keys_table_by_table<S: Subject>(new: &mut dyn FnMut(usize) -> S) {

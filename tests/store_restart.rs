@@ -135,6 +135,97 @@ fn sessions_come_back_with_their_subscriptions_and_what_they_are_owed() {
 }
 
 #[test]
+fn a_long_backlog_comes_in_order_however_often_its_reader_and_the_broker_break_off() {
+    const MESSAGES: usize = 2000;
+    for ending in BOTH {
+        let mut kept = Kept::new(None, |settings| settings.session.queue_messages = MESSAGES);
+        let mut broker = kept.start();
+        for id in ["reader", "other"] {
+            let mut away = broker.v5(id).persistent().open();
+            // Half of the messages stand alone in the store, half are shared by two who wait for them.
+            away.subscribe(if id == "reader" { "+" } else { "both" }, 2);
+            away.disconnect();
+        }
+        let mut publisher = broker.v5("publisher").open();
+        for n in 0..MESSAGES {
+            let topic = if n % 2 == 0 { "one" } else { "both" };
+            publisher
+                .deliver(message(topic, format!("{n:05}").repeat(1 + n % 100)).qos(1 + (n / 2 % 2) as u8));
+        }
+        publisher.disconnect();
+        let mut next = 0;
+        for part in [1, 100, 700, MESSAGES] {
+            let mut back = broker.v5("reader").persistent().receive_maximum(40).open();
+            assert!(back.connack.session_present);
+            while next < part {
+                let came = match back.next() {
+                    // The end of what was broken off.
+                    Packet::PubRel(ack) => {
+                        back.pubcomp(ack.id);
+                        continue;
+                    }
+                    Packet::Publish(came) => came,
+                    other => back.fail(&format!("{other:?}, not PUBLISH")),
+                };
+                let number: usize = came.text()[..5].parse().unwrap();
+                assert_eq!(came.text(), format!("{number:05}").repeat(1 + number % 100));
+                assert_eq!(came.topic, if number % 2 == 0 { "one" } else { "both" });
+                assert_eq!(came.qos, 1 + (number / 2 % 2) as u8);
+                if number < next {
+                    assert!(came.dup && came.qos == 1, "{number} came again before {next}");
+                } else {
+                    assert_eq!(number, next, "{ending:?}");
+                    next += 1;
+                }
+                back.acknowledge(&came);
+            }
+            if next == MESSAGES {
+                back.expect_quiet();
+            } else {
+                back.vanish();
+                broker = kept.restart(broker, ending);
+            }
+        }
+        let mut other = broker.v5("other").persistent().open();
+        for n in (1..MESSAGES).step_by(2) {
+            other.receive("both", format!("{n:05}").repeat(1 + n % 100));
+        }
+        other.expect_quiet();
+        broker.close();
+    }
+}
+
+#[test]
+fn a_message_that_waits_too_long_is_dropped_also_after_a_restart() {
+    let mut kept = Kept::new(None, |settings| {
+        settings.session.queue_expiry = std::time::Duration::from_secs(1);
+    });
+    let mut broker = kept.start();
+    for id in ["first", "second"] {
+        let mut away = broker.v5(id).persistent().open();
+        away.subscribe("t", 1);
+        away.disconnect();
+    }
+    broker.v5("publisher").open().deliver(message("t", "late").qos(1));
+    let expired = |broker: &Own, many: u64| {
+        let reason = "reason=\"expired\"";
+        let mut back = broker.v5(if many == 1 { "first" } else { "second" }).persistent().open();
+        assert!(back.connack.session_present);
+        back.expect_quiet();
+        broker.metric_until("switchboard_messages_dropped_total", reason, |dropped| dropped == 1);
+    };
+    // It was published when PUBACK came; what has passed since then is at least this.
+    let waits = std::time::Instant::now();
+    while waits.elapsed() < std::time::Duration::from_millis(1100) {
+        broker.v5("clock").open().disconnect();
+    }
+    expired(&broker, 1);
+    broker = kept.restart(broker, Ending::Drain);
+    expired(&broker, 2);
+    broker.close();
+}
+
+#[test]
 fn a_session_that_was_cleared_or_has_expired_stays_away() {
     for ending in BOTH {
         let mut kept = Kept::new(None, |_| {});
@@ -271,6 +362,7 @@ fn a_will_that_was_to_come_comes_once() {
         let broker = kept.restart(broker, ending);
         let mut watcher = broker.v5("watcher").persistent().open();
         watcher.receive("wills", "gone");
+        watcher.disconnect();
         let broker = kept.restart(broker, Ending::Drain);
         let mut watcher = broker.v5("watcher").persistent().open();
         watcher.expect_quiet();

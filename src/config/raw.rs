@@ -64,6 +64,7 @@ pub(super) struct RawSession {
     pub(super) max_inflight: Count,
     pub(super) queue_messages: Count,
     pub(super) queue_bytes: Measured,
+    pub(super) queue_expiry: Measured,
     pub(super) outbuf_bytes: Measured,
     pub(super) overflow: Word,
     pub(super) topic_alias_maximum: Count,

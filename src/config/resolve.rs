@@ -165,6 +165,7 @@ impl Resolve<'_> {
             max_inflight: read!(self.count session.max_inflight in 1..=65_535),
             queue_messages: read!(self.count session.queue_messages in 1..=100_000_000),
             queue_bytes: read!(self.size session.queue_bytes in 1024..=PLENTY),
+            queue_expiry: read!(self.seconds session.queue_expiry in NEVER),
             outbuf_bytes: read!(self.size session.outbuf_bytes in 4096..=1 << 30),
             overflow: read!(self.choice session.overflow in &OVERFLOWS),
             topic_alias_maximum: read!(self.count session.topic_alias_maximum in 0..=65_535),

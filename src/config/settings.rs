@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::message::Millis;
+
 pub use crate::desk::Strategy;
 
 /// Everything a server is started with.
@@ -154,6 +156,8 @@ pub struct SessionSettings {
     pub queue_messages: usize,
     /// Bytes of those.
     pub queue_bytes: usize,
+    /// The longest that a message waits for a session, whatever its own expiry; zero: as long as that.
+    pub queue_expiry: Duration,
     /// Bytes not yet taken by a connected client's socket, from which on QoS 0 is dropped and QoS 1 and 2 wait.
     pub outbuf_bytes: usize,
     /// What happens when a QoS 1 or 2 message finds the queue full.
@@ -174,12 +178,23 @@ impl Default for SessionSettings {
             max_inflight: 1024,
             queue_messages: 1000,
             queue_bytes: 16 << 20,
+            queue_expiry: Duration::ZERO,
             outbuf_bytes: 1 << 20,
             overflow: Overflow::Refuse,
             topic_alias_maximum: 16,
             outgoing_topic_alias_maximum: 16,
             max_keep_alive: 0,
         }
+    }
+}
+
+impl SessionSettings {
+    /// When a message that expires by itself at `expires_at` is dropped if it begins to wait now.
+    pub fn expires_at(&self, expires_at: Millis, now: Millis) -> Millis {
+        if self.queue_expiry.is_zero() {
+            return expires_at;
+        }
+        expires_at.min(now.saturating_add(self.queue_expiry.as_millis() as Millis))
     }
 }
 

@@ -143,6 +143,7 @@ receive_maximum = 65535
 max_inflight = 1
 queue_messages = 13
 queue_bytes = "4KiB"
+queue_expiry = "3d"
 outbuf_bytes = "5KiB"
 overflow = "disconnect"
 topic_alias_maximum = 0
@@ -213,6 +214,7 @@ fn other() -> Settings {
             max_inflight: 1,
             queue_messages: 13,
             queue_bytes: 4096,
+            queue_expiry: Duration::from_hours(72),
             outbuf_bytes: 5120,
             overflow: Overflow::Disconnect,
             topic_alias_maximum: 0,

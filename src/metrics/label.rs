@@ -239,6 +239,8 @@ labels! {
         SharedBacklogFull = "shared_backlog_full",
         /// A shared group has no member and keeps no backlog.
         SharedNoMember = "shared_no_member",
+        /// It is damaged in the store, or missing there.
+        StoreDamaged = "store_damaged",
         /// The bound on retained messages is reached: delivered, but not retained.
         RetainedFull = "retained_full",
     }

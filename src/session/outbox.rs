@@ -5,11 +5,17 @@
 //!
 //! Deliveries are numbered as they come, and a delivery's packet id follows from its number alone: a session that is
 //! restored after a crash sends again with the ids that it used before, though nobody wrote down which it used.
+//!
+//! Of what the store has, long backlogs and what an offline client is owed, only the numbers stay in memory; messages
+//! are [fetched](Outbox::wanted) a few at a time when their turn comes.
+
+mod waiting;
 
 use std::collections::VecDeque;
 
-use crate::message::{Delivery, Millis, NEVER};
+use crate::message::{Away, Delivery, Millis, Owed, OwedRef};
 use crate::protocol::{PacketId, QoS};
+use waiting::Waiting;
 
 /// The first packet id of a session.
 const FIRST: PacketId = match PacketId::new(1) {
@@ -17,11 +23,19 @@ const FIRST: PacketId = match PacketId::new(1) {
     None => unreachable!(),
 };
 
+/// Deliveries of one session that are fetched at once, and that wait in memory at most while more are in the store.
+const SOME: usize = 64;
+
+/// The same in bytes.
+const SOME_BYTES: usize = 256 * 1024;
+
 /// Where an outgoing packet id stands.
 #[derive(Debug)]
 pub enum Stage {
     /// PUBLISH sent, waiting for PUBACK (QoS 1) or PUBREC (QoS 2).
     Published(Delivery),
+    /// The same, with the message in the store: it was sent on an earlier connection, and this one waits for it.
+    Away(Away),
     /// PUBREL sent, waiting for PUBCOMP; the message itself is no longer needed [MQTT-4.3.3-4].
     Released,
     /// Finished, but an older one before it is not.
@@ -37,14 +51,25 @@ struct Sent {
     stage: Stage,
 }
 
-/// A delivery that waits.
+/// A delivery with its number.
 #[derive(Debug)]
 pub struct Numbered {
     /// Its number.
     pub number: Number,
+    /// What is owed.
+    pub owed: Owed,
+}
+
+/// A delivery whose turn it is.
+#[derive(Debug)]
+pub struct Next {
+    /// Its number.
+    pub number: Number,
     /// The delivery.
     pub delivery: Delivery,
-    /// It may have been sent before the restart that has brought it back.
+    /// It has waited long enough after this.
+    pub expires_at: Millis,
+    /// It may have been sent before: on an earlier connection, or before the restart that has brought it back.
     pub again: bool,
 }
 
@@ -55,12 +80,11 @@ pub struct Numbered {
 #[derive(Debug, Default)]
 pub struct Outbox {
     in_flight: VecDeque<Sent>,
-    waiting: VecDeque<Numbered>,
-    waiting_bytes: usize,
-    /// No delivery that waits expires before.
-    soonest: Millis,
+    waiting: Waiting,
     /// Entries sent on this connection that count against the peer's Receive Maximum.
     live: u16,
+    /// Messages were asked of the store and have not come.
+    asked: bool,
     /// Entries of `in_flight` from here on were sent on an earlier connection and have to be sent again on this one.
     resend: usize,
     /// The number that the next delivery gets.
@@ -93,6 +117,17 @@ fn id_of(number: Number) -> u16 {
 /// Numbers in flight, gaps included: past this the ids would run into themselves.
 const MAX_SPAN: Number = IDS - 1;
 
+impl Sent {
+    fn owed(self) -> Option<Numbered> {
+        let owed = match self.stage {
+            Stage::Published(delivery) => Owed::Here(delivery),
+            Stage::Away(away) => Owed::Away(away),
+            Stage::Released | Stage::Done => return None,
+        };
+        Some(Numbered { number: self.number, owed })
+    }
+}
+
 impl Outbox {
     /// Nothing in flight and nothing waiting.
     pub fn is_empty(&self) -> bool {
@@ -111,7 +146,7 @@ impl Outbox {
 
     /// Bytes of the deliveries that wait.
     pub fn waiting_bytes(&self) -> usize {
-        self.waiting_bytes
+        self.waiting.bytes()
     }
 
     /// Whether one more delivery may go out at once: no older one waits, and there is room.
@@ -144,21 +179,25 @@ impl Outbox {
         PacketId::new(id_of(number)).unwrap_or(FIRST)
     }
 
-    /// Puts a delivery behind those that wait.
-    pub fn push(&mut self, number: Number, delivery: Delivery) {
-        self.waiting_bytes += delivery.message.weight();
-        if self.waiting.is_empty() {
-            self.soonest = NEVER;
-        }
-        self.soonest = self.soonest.min(delivery.message.expires_at());
-        self.waiting.push_back(Numbered { number, delivery, again: false });
+    /// Puts a delivery behind those that wait. `stored`: the store has it too, and if many wait, or the client is not
+    /// `connected`, it need not be in memory.
+    pub fn push(
+        &mut self,
+        number: Number,
+        delivery: Delivery,
+        expires_at: Millis,
+        (stored, connected): (bool, bool),
+    ) {
+        let stays = !stored || (connected && self.waiting.has_room_here());
+        let owed = if stays { Owed::Here(delivery) } else { Owed::Away(delivery.away()) };
+        self.waiting.push(number, owed, expires_at, false);
     }
 
-    /// Takes the oldest delivery that waits, if there is room in flight for it and it may be sent.
-    pub fn next_waiting(&mut self, receive_maximum: u16) -> Option<Numbered> {
-        let first = self.waiting.front()?;
-        let may = first.delivery.qos != QoS::ExactlyOnce || first.number <= self.certain;
-        (may && self.room(receive_maximum, first.number)).then(|| self.pop_waiting())?
+    /// Takes the oldest delivery that waits, if it is in memory, may be sent, and there is room in flight for it.
+    pub fn next_waiting(&mut self, receive_maximum: u16) -> Option<Next> {
+        let (number, qos) = self.waiting.first_here()?;
+        let may = qos != QoS::ExactlyOnce || number <= self.certain;
+        if may && self.room(receive_maximum, number) { self.waiting.pop_here() } else { None }
     }
 
     /// From now on deliveries at QoS 2 up to this number may be sent.
@@ -168,9 +207,67 @@ impl Outbox {
 
     /// Takes the oldest delivery that waits, whether there is room or not: for dropping it.
     pub fn pop_waiting(&mut self) -> Option<Numbered> {
-        let first = self.waiting.pop_front()?;
-        self.waiting_bytes -= first.delivery.message.weight();
-        Some(first)
+        self.waiting.pop()
+    }
+
+    /// The messages that have to be fetched from the store next, by the deliveries' numbers and what the store knows
+    /// them by; none while others are on their way.
+    pub fn wanted(&mut self) -> Vec<(Number, u64)> {
+        let resends = |sent: &Sent| matches!(sent.stage, Stage::Away(_));
+        let first = self.in_flight.iter().skip(self.resend).find(|sent| !matches!(sent.stage, Stage::Done));
+        if self.asked || !(self.waiting.runs_low() || first.is_some_and(resends)) {
+            return Vec::new();
+        }
+        let mut room = SOME_BYTES;
+        let in_flight = self.in_flight.iter().skip(self.resend).filter_map(|sent| match &sent.stage {
+            Stage::Away(away) => Some((sent.number, *away)),
+            _ => None,
+        });
+        let all = in_flight.chain(self.waiting.away());
+        let wanted: Vec<(Number, u64)> = all
+            .take(SOME)
+            .take_while(|(_, away)| {
+                // The first one whatever its size.
+                let fits = room == SOME_BYTES || away.weight as usize <= room;
+                room = room.saturating_sub((away.weight as usize).max(1));
+                fits
+            })
+            .map(|(number, away)| (number, away.body))
+            .collect();
+        self.asked = !wanted.is_empty();
+        wanted
+    }
+
+    /// What was asked of the store has come.
+    pub fn answered(&mut self) {
+        self.asked = false;
+    }
+
+    /// A message has come from the store; if there is none, its delivery is given up and returned.
+    pub fn arrived(&mut self, number: Number, delivery: Option<Delivery>) -> Option<Numbered> {
+        let Ok(at) = self.in_flight.binary_search_by_key(&number, |sent| sent.number) else {
+            return self.waiting.arrived(number, delivery);
+        };
+        let sent = self.in_flight.get_mut(at)?;
+        let Stage::Away(away) = sent.stage else { return None };
+        if let Some(delivery) = delivery {
+            sent.stage = Stage::Published(delivery);
+            return None;
+        }
+        drop(self.finish(at));
+        Some(Numbered { number, owed: Owed::Away(away) })
+    }
+
+    /// The client is gone: what `stored` says that the store has need not be in memory.
+    pub fn set_aside(&mut self, stored: impl Fn(&Delivery) -> bool) {
+        for sent in &mut self.in_flight {
+            if let Stage::Published(delivery) = &sent.stage
+                && stored(delivery)
+            {
+                sent.stage = Stage::Away(delivery.away());
+            }
+        }
+        self.waiting.set_aside(stored);
     }
 
     /// Where the packet with this id stands among those in flight.
@@ -225,17 +322,16 @@ impl Outbox {
     pub fn puback(&mut self, id: PacketId) -> Acknowledged {
         match self.stage_of(id) {
             Some((at, Stage::Published(delivery))) if delivery.qos == QoS::AtLeastOnce => self.complete(at),
+            Some((at, Stage::Away(away))) if away.qos == QoS::AtLeastOnce => self.complete(at),
             _ => Acknowledged::Unknown,
         }
     }
 
     #[inline]
     fn complete(&mut self, at: usize) -> Acknowledged {
-        match self.finish(at) {
-            Some(Sent { number, stage: Stage::Published(delivery) }) => {
-                Acknowledged::Complete(Numbered { number, delivery, again: false })
-            }
-            _ => Acknowledged::Unknown,
+        match self.finish(at).and_then(Sent::owed) {
+            Some(owed) => Acknowledged::Complete(owed),
+            None => Acknowledged::Unknown,
         }
     }
 
@@ -243,6 +339,7 @@ impl Outbox {
     pub fn pubrec(&mut self, id: PacketId, refused: bool) -> Acknowledged {
         let at = match self.stage_of(id) {
             Some((at, Stage::Published(delivery))) if delivery.qos == QoS::ExactlyOnce => at,
+            Some((at, Stage::Away(away))) if away.qos == QoS::ExactlyOnce => at,
             // A PUBREC that comes again is answered again [MQTT-4.3.3-4].
             Some((_, Stage::Released)) if !refused => return Acknowledged::Release(None),
             _ => return Acknowledged::Unknown,
@@ -250,16 +347,9 @@ impl Outbox {
         if refused {
             return self.complete(at);
         }
-        match self
-            .in_flight
-            .get_mut(at)
-            .map(|sent| (sent.number, std::mem::replace(&mut sent.stage, Stage::Released)))
-        {
-            Some((number, Stage::Published(delivery))) => {
-                Acknowledged::Release(Some(Numbered { number, delivery, again: false }))
-            }
-            _ => Acknowledged::Unknown,
-        }
+        let Some(sent) = self.in_flight.get_mut(at) else { return Acknowledged::Unknown };
+        let published = std::mem::replace(&mut sent.stage, Stage::Released);
+        Acknowledged::Release(Sent { number: sent.number, stage: published }.owed())
     }
 
     /// PUBCOMP: the end of a QoS 2 delivery.
@@ -274,39 +364,37 @@ impl Outbox {
 
     /// Ends a delivery that cannot be sent again.
     pub fn abandon(&mut self, id: PacketId) -> Option<Numbered> {
-        match self.place(id).and_then(|at| self.finish(at))? {
-            Sent { number, stage: Stage::Published(delivery) } => {
-                Some(Numbered { number, delivery, again: false })
-            }
-            _ => None,
-        }
+        self.place(id).and_then(|at| self.finish(at))?.owed()
     }
 
     /// Puts back what a store has kept: in the order of their numbers, before anything else. `None`: PUBREL was sent,
     /// and so had been everything before it.
-    pub fn restore(&mut self, number: Number, delivery: Option<Delivery>) {
-        if let Some(delivery) = delivery {
-            self.push(number, delivery);
-            self.waiting.back_mut().into_iter().for_each(|last| last.again = true);
+    pub fn restore(&mut self, number: Number, owed: Option<(Away, Millis)>) {
+        if let Some((away, expires_at)) = owed {
+            self.waiting.push(number, Owed::Away(away), expires_at, true);
         } else {
-            for Numbered { number, delivery, .. } in self.waiting.drain(..) {
-                self.in_flight.push_back(Sent { number, stage: Stage::Published(delivery) });
+            while let Some(Numbered { number, owed }) = self.waiting.pop() {
+                let stage = match owed {
+                    Owed::Here(delivery) => Stage::Published(delivery),
+                    Owed::Away(away) => Stage::Away(away),
+                };
+                self.in_flight.push_back(Sent { number, stage });
             }
-            self.waiting_bytes = 0;
             self.in_flight.push_back(Sent { number, stage: Stage::Released });
         }
         self.next = self.next.max(number + 1);
         self.certain = number;
     }
 
-    /// Everything that is owed: numbers, with the delivery where it is still needed.
-    pub fn iter(&self) -> impl Iterator<Item = (Number, Option<&Delivery>)> {
+    /// Everything that is owed: numbers, with what is still needed to send it.
+    pub fn iter(&self) -> impl Iterator<Item = (Number, Option<OwedRef<'_>>)> {
         let sent = self.in_flight.iter().filter_map(|sent| match &sent.stage {
-            Stage::Published(delivery) => Some((sent.number, Some(delivery))),
+            Stage::Published(delivery) => Some((sent.number, Some(OwedRef::Here(delivery)))),
+            Stage::Away(away) => Some((sent.number, Some(OwedRef::Away(*away)))),
             Stage::Released => Some((sent.number, None)),
             Stage::Done => None,
         });
-        sent.chain(self.waiting.iter().map(|waiting| (waiting.number, Some(&waiting.delivery))))
+        sent.chain(self.waiting.iter().map(|(number, owed)| (number, Some(owed))))
     }
 
     /// A new connection resumes the session: everything unacknowledged has to be sent again, in order
@@ -324,7 +412,7 @@ impl Outbox {
         if self.live >= receive_maximum {
             return None;
         }
-        let sent = self.in_flight.get(self.resend)?;
+        let sent = self.in_flight.get(self.resend).filter(|sent| !matches!(sent.stage, Stage::Away(_)))?;
         let id = PacketId::new(id_of(sent.number))?;
         self.resend += 1;
         self.live += 1;
@@ -355,14 +443,7 @@ impl Outbox {
             }
         }
         self.trim();
-        for waiting in std::mem::take(&mut self.waiting) {
-            if group(&waiting.delivery) {
-                self.waiting_bytes -= waiting.delivery.message.weight();
-                taken.push((waiting.number, waiting.delivery));
-            } else {
-                self.waiting.push_back(waiting);
-            }
-        }
+        self.waiting.take(group, &mut taken);
         taken
     }
 
@@ -373,26 +454,9 @@ impl Outbox {
             .any(|s| matches!(&s.stage, Stage::Published(d) if d.qos == QoS::AtLeastOnce && like(d)))
     }
 
-    /// Drops deliveries that wait and have expired [MQTT-3.3.2-5]; says how many and shows each.
-    pub fn drop_expired(&mut self, now: Millis, mut dropped: impl FnMut(&Numbered)) -> usize {
-        if self.soonest > now {
-            return 0;
-        }
-        let before = self.waiting.len();
-        let (bytes, soonest) = (&mut self.waiting_bytes, &mut self.soonest);
-        *soonest = NEVER;
-        self.waiting.retain(|waiting| {
-            let message = &waiting.delivery.message;
-            let keep = !message.expired(now);
-            if keep {
-                *soonest = (*soonest).min(message.expires_at());
-            } else {
-                dropped(waiting);
-                *bytes -= message.weight();
-            }
-            keep
-        });
-        before - self.waiting.len()
+    /// Drops deliveries that have waited too long [MQTT-3.3.2-5]; says how many and shows each.
+    pub fn drop_expired(&mut self, now: Millis, dropped: impl FnMut(Numbered)) -> usize {
+        self.waiting.drop_expired(now, dropped)
     }
 
     /// Gives back memory that a burst has left, so that a pooled outbox stays small.
@@ -401,9 +465,8 @@ impl Outbox {
         if self.in_flight.capacity() > KEEP {
             self.in_flight.shrink_to(KEEP);
         }
-        if self.waiting.capacity() > KEEP {
-            self.waiting.shrink_to(KEEP);
-        }
+        self.waiting.shrink(KEEP);
+        self.asked = false;
     }
 
     /// The next number, kept by the session while the outbox itself goes back to the pool.
@@ -421,248 +484,4 @@ impl Outbox {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
-mod tests {
-    use super::*;
-    use crate::message::{ELSEWHERE, MessageRef, SubscriptionIds, Via};
-
-    fn delivery(qos: QoS, expires_at: Millis) -> Delivery {
-        let message = MessageRef {
-            topic: "t",
-            payload: b"p",
-            properties: b"",
-            expires_at,
-            from: ELSEWHERE,
-            qos,
-            retain: false,
-        };
-        Delivery {
-            message: message.to_message(),
-            ids: SubscriptionIds::None,
-            via: None,
-            qos,
-            retain: false,
-            body: 0,
-        }
-    }
-
-    fn admitted(outbox: &mut Outbox, qos: QoS) -> PacketId {
-        let number = outbox.number();
-        outbox.admit(number, delivery(qos, NEVER))
-    }
-
-    fn outbox() -> Outbox {
-        let mut outbox = Outbox::default();
-        outbox.start_at(1, false);
-        outbox
-    }
-
-    fn pushed(outbox: &mut Outbox, delivery: Delivery) {
-        let number = outbox.number();
-        outbox.push(number, delivery);
-    }
-
-    #[test]
-    fn ids_run_in_sequence_and_skip_zero() {
-        let mut outbox = Outbox::default();
-        outbox.start_at(65_534, false);
-        let ids: Vec<u16> = (0..4).map(|_| admitted(&mut outbox, QoS::AtLeastOnce).get()).collect();
-        assert_eq!(ids, [65_534, 65_535, 1, 2]);
-        for id in [1, 65_535, 2, 65_534] {
-            assert!(matches!(outbox.puback(PacketId::new(id).unwrap()), Acknowledged::Complete(_)), "{id}");
-            assert!(matches!(outbox.puback(PacketId::new(id).unwrap()), Acknowledged::Unknown), "{id} twice");
-        }
-        assert!(outbox.is_empty());
-        assert_eq!(admitted(&mut outbox, QoS::AtLeastOnce).get(), 3);
-    }
-
-    #[test]
-    fn qos_2_is_counted_until_pubcomp_and_answers_a_second_pubrec() {
-        let mut outbox = outbox();
-        let id = admitted(&mut outbox, QoS::ExactlyOnce);
-        assert!(matches!(outbox.puback(id), Acknowledged::Unknown), "PUBACK does not end QoS 2");
-        assert!(matches!(outbox.pubcomp(id), Acknowledged::Unknown), "PUBCOMP before PUBREC");
-        assert!(matches!(outbox.pubrec(id, false), Acknowledged::Release(Some(_))));
-        assert_eq!(outbox.in_flight(), 1);
-        assert!(matches!(outbox.pubrec(id, false), Acknowledged::Release(None)));
-        assert!(matches!(outbox.pubcomp(id), Acknowledged::Finished(_)));
-        assert!(outbox.is_empty());
-    }
-
-    #[test]
-    fn a_refusing_pubrec_ends_the_delivery() {
-        let mut outbox = outbox();
-        let id = admitted(&mut outbox, QoS::ExactlyOnce);
-        assert!(matches!(outbox.pubrec(id, true), Acknowledged::Complete(_)));
-        assert!(outbox.is_empty());
-    }
-
-    fn resent(outbox: &mut Outbox, receive_maximum: u16) -> Vec<(u16, bool)> {
-        let mut sent = Vec::new();
-        while let Some((id, stage)) = outbox.next_resend(receive_maximum) {
-            sent.push((id.get(), matches!(stage, Stage::Released)));
-        }
-        sent
-    }
-
-    #[test]
-    fn a_resumed_session_sends_again_in_order_with_the_same_ids() {
-        let mut outbox = outbox();
-        let ids: Vec<PacketId> = (0..5).map(|_| admitted(&mut outbox, QoS::ExactlyOnce)).collect();
-        let _ = outbox.pubrec(ids[1], false);
-        let _ = outbox.pubrec(ids[2], false);
-        let _ = outbox.pubcomp(ids[2]);
-        outbox.resume();
-        assert_eq!(resent(&mut outbox, 10), [(1, false), (2, true), (4, false), (5, false)]);
-        assert!(outbox.open(10));
-    }
-
-    #[test]
-    fn sending_again_keeps_to_the_new_receive_maximum() {
-        let mut outbox = outbox();
-        let ids: Vec<PacketId> = (0..4).map(|_| admitted(&mut outbox, QoS::AtLeastOnce)).collect();
-        pushed(&mut outbox, delivery(QoS::AtLeastOnce, NEVER));
-        outbox.resume();
-        assert_eq!(resent(&mut outbox, 2), [(1, false), (2, false)]);
-        assert!(outbox.next_waiting(2).is_none(), "older packets have to go first");
-        let _ = outbox.puback(ids[3]);
-        assert_eq!(
-            outbox.in_flight(),
-            2,
-            "an acknowledgement for an earlier connection's packet frees nothing"
-        );
-        let _ = outbox.puback(ids[0]);
-        assert_eq!(resent(&mut outbox, 2), [(3, false)]);
-        let _ = outbox.puback(ids[1]);
-        assert!(outbox.next_resend(2).is_none());
-        assert!(outbox.next_waiting(2).is_some());
-    }
-
-    #[test]
-    fn receive_maximum_holds_deliveries_back() {
-        let mut outbox = outbox();
-        assert!(outbox.open(1));
-        let id = admitted(&mut outbox, QoS::AtLeastOnce);
-        assert!(!outbox.open(1));
-        pushed(&mut outbox, delivery(QoS::AtLeastOnce, NEVER));
-        assert!(outbox.next_waiting(1).is_none());
-        let _ = outbox.puback(id);
-        assert!(!outbox.open(1), "an older delivery waits");
-        assert!(outbox.next_waiting(1).is_some());
-        assert_eq!(outbox.waiting_bytes(), 0);
-    }
-
-    #[test]
-    fn shared_deliveries_go_back_but_not_qos_2_in_flight() {
-        let via = Some(Via { home: 0, group: 1, member: 0, stay: 1, number: std::num::NonZeroU64::MIN });
-        let mut outbox = outbox();
-        for (qos, via) in [
-            (QoS::AtLeastOnce, via),
-            (QoS::ExactlyOnce, via),
-            (QoS::AtLeastOnce, None),
-            (QoS::AtLeastOnce, via),
-        ] {
-            let number = outbox.number();
-            outbox.admit(number, Delivery { via, ..delivery(qos, NEVER) });
-        }
-        pushed(&mut outbox, Delivery { via, ..delivery(QoS::ExactlyOnce, NEVER) });
-        pushed(&mut outbox, delivery(QoS::AtLeastOnce, NEVER));
-        let taken = outbox.take_shared(false, |d| d.via == via);
-        assert_eq!(taken.len(), 3);
-        assert_eq!(outbox.in_flight(), 2);
-        assert_eq!(outbox.waiting(), 1);
-        outbox.resume();
-        assert_eq!(resent(&mut outbox, 9), [(2, false), (3, false)]);
-    }
-
-    #[test]
-    fn what_a_connected_client_was_sent_stays_its_own() {
-        let mut outbox = outbox();
-        let ids = [admitted(&mut outbox, QoS::AtLeastOnce), admitted(&mut outbox, QoS::AtLeastOnce)];
-        pushed(&mut outbox, delivery(QoS::AtLeastOnce, NEVER));
-        assert_eq!(outbox.take_shared(true, |_| true).len(), 1, "what waits");
-        assert_eq!(outbox.in_flight(), 2);
-        assert!(matches!(outbox.puback(ids[0]), Acknowledged::Complete(_)));
-        outbox.resume();
-        assert_eq!(resent(&mut outbox, 9), [(2, false)]);
-    }
-
-    #[test]
-    fn a_delivery_that_cannot_be_sent_again_frees_its_room() {
-        let mut outbox = outbox();
-        admitted(&mut outbox, QoS::ExactlyOnce);
-        admitted(&mut outbox, QoS::AtLeastOnce);
-        outbox.resume();
-        let id = outbox.next_resend(1).map(|(id, _)| id).unwrap();
-        assert!(outbox.abandon(id).is_some());
-        assert_eq!(resent(&mut outbox, 1), [(2, false)]);
-    }
-
-    #[test]
-    fn expired_deliveries_leave_the_queue() {
-        let mut outbox = outbox();
-        for at in [5, NEVER, 7] {
-            pushed(&mut outbox, delivery(QoS::AtLeastOnce, at));
-        }
-        let mut shown = 0;
-        assert_eq!(outbox.drop_expired(6, |_| shown += 1), 1);
-        assert_eq!(shown, 1);
-        assert_eq!(outbox.waiting(), 2);
-        assert_eq!(outbox.waiting_bytes(), 4);
-    }
-
-    #[test]
-    fn ids_follow_from_numbers_over_gaps_and_a_restart() {
-        let mut outbox = outbox();
-        let first = admitted(&mut outbox, QoS::AtLeastOnce);
-        (0..3).for_each(|_| pushed(&mut outbox, delivery(QoS::AtLeastOnce, NEVER)));
-        assert_eq!(outbox.pop_waiting().unwrap().number, 2);
-        assert_eq!(outbox.pop_waiting().unwrap().number, 3);
-        let Numbered { number, delivery: fourth, .. } = outbox.next_waiting(9).unwrap();
-        assert_eq!(outbox.admit(number, fourth).get(), 4);
-        assert!(matches!(outbox.puback(PacketId::new(3).unwrap()), Acknowledged::Unknown));
-        assert!(matches!(outbox.puback(PacketId::new(4).unwrap()), Acknowledged::Complete(_)));
-        assert!(matches!(outbox.puback(first), Acknowledged::Complete(_)));
-        assert!(outbox.is_empty());
-
-        let mut restored = Outbox::default();
-        restored.start_at(1, true);
-        restored.restore(70_000, Some(delivery(QoS::ExactlyOnce, NEVER)));
-        restored.restore(70_002, None);
-        restored.restore(70_003, Some(delivery(QoS::ExactlyOnce, NEVER)));
-        restored.resume();
-        let id = |number: u64| ((number - 1) % 65_535) as u16 + 1;
-        assert_eq!(resent(&mut restored, 9), [(id(70_000), false), (id(70_002), true)]);
-        let last = restored.next_waiting(9).unwrap();
-        assert_eq!((last.number, last.again), (70_003, true));
-        assert_eq!(restored.admit(last.number, last.delivery).get(), id(70_003));
-        assert_eq!(restored.number(), 70_004);
-    }
-
-    #[test]
-    fn qos_2_waits_until_its_number_is_certain() {
-        let mut outbox = Outbox::default();
-        outbox.start_at(1, true);
-        pushed(&mut outbox, delivery(QoS::AtLeastOnce, NEVER));
-        pushed(&mut outbox, delivery(QoS::ExactlyOnce, NEVER));
-        assert!(outbox.next_waiting(9).is_some());
-        assert!(outbox.next_waiting(9).is_none());
-        outbox.assure(2);
-        assert!(outbox.next_waiting(9).is_some());
-    }
-
-    #[test]
-    fn a_full_turn_of_ids_never_meets_itself() {
-        let mut outbox = outbox();
-        let first = admitted(&mut outbox, QoS::AtLeastOnce);
-        let mut seen = 0;
-        while outbox.open(u16::MAX) {
-            let id = admitted(&mut outbox, QoS::AtLeastOnce);
-            assert_ne!(id, first);
-            let _ = outbox.puback(id);
-            seen += 1;
-        }
-        assert_eq!(seen, MAX_SPAN - 1);
-        let _ = outbox.puback(first);
-        assert!(outbox.open(1));
-    }
-}
+mod tests;

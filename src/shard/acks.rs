@@ -2,7 +2,7 @@
 
 use super::Core;
 use super::clients::Clients;
-use crate::message::{Delivery, Via};
+use crate::message::OwedRef;
 use crate::protocol::{AckKind, PacketId, ReasonCode};
 use crate::session::{Acknowledged, Numbered};
 
@@ -65,16 +65,16 @@ impl Core {
         let stored = target.stored;
         let Some(outbox) = target.outbox.as_mut() else { return Answer::Unknown };
         let answer = match take(outbox) {
-            Acknowledged::Complete(Numbered { number, delivery, .. }) => {
-                settle(settled, &delivery);
-                ledger.settle(stored, number, &delivery);
+            Acknowledged::Complete(Numbered { number, owed }) => {
+                settled.extend(OwedRef::from(&owed).via());
+                ledger.settle(stored, number, &owed);
                 Answer::None
             }
             Acknowledged::Release(numbered) => {
                 // The message has arrived: for its group it is done with, PUBCOMP only ends the handshake.
-                if let Some(Numbered { number, delivery, .. }) = &numbered {
-                    settle(settled, delivery);
-                    ledger.half_settle(stored, *number, delivery);
+                if let Some(Numbered { number, owed }) = &numbered {
+                    settled.extend(OwedRef::from(owed).via());
+                    ledger.half_settle(stored, *number, owed);
                 }
                 return Answer::Release;
             }
@@ -100,10 +100,4 @@ enum Answer {
     None,
     Release,
     Unknown,
-}
-
-fn settle(settled: &mut Vec<(Via, u32)>, delivery: &Delivery) {
-    if let Some(via) = delivery.via {
-        settled.push((via, delivery.message.weight() as u32));
-    }
 }

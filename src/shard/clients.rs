@@ -8,14 +8,16 @@ use hashbrown::HashTable;
 
 use super::chunks::Chunks;
 use super::ledger::{Answer, Ledger};
+use super::lookups::{Lookups, Purpose};
 use super::outbuf::{OutBuf, Pool};
+use super::records;
 use super::wire::{Outgoing, Shape};
 use crate::clock::Now;
 use crate::config::settings::{Overflow, Settings};
-use crate::message::{Delivery, MessageRef, SubscriptionIds, Via};
+use crate::message::{Delivery, MessageRef, OwedRef, SubscriptionIds, Via};
 use crate::metrics::{Counters, DropReason, Packet, Qos};
 use crate::protocol::{AckKind, PacketId, QoS, ReasonCode, put_ack};
-use crate::session::{Connection, Numbered, OFFLINE, Outbox, Phase, Session, Stage};
+use crate::session::{Connection, Next, Number, Numbered, OFFLINE, Outbox, Phase, Session, Stage};
 
 /// One connection with its bytes.
 #[derive(Debug)]
@@ -89,6 +91,8 @@ pub struct Clients {
     pub settled: Vec<(Via, u32)>,
     /// What is written down, and the answers that wait for it.
     pub ledger: Ledger,
+    /// What is read again.
+    pub(super) lookups: Lookups,
     /// What this shard has counted.
     pub counters: Counters,
     /// Limits.
@@ -109,7 +113,7 @@ const KEEP_OUTBOXES: usize = 1024;
 
 impl Clients {
     /// No client yet.
-    pub fn new(terms: Arc<Settings>, now: Now, ledger: Ledger) -> Self {
+    pub fn new(terms: Arc<Settings>, now: Now, ledger: Ledger, lookups: Lookups) -> Self {
         Self {
             connections: Chunks::default(),
             sessions: Chunks::default(),
@@ -122,6 +126,7 @@ impl Clients {
             refused: 0,
             settled: Vec::new(),
             ledger,
+            lookups,
             counters: Counters::default(),
             terms,
             now,
@@ -271,7 +276,8 @@ impl Clients {
                     return self.close_outbox(session);
                 }
                 let number = outbox.number();
-                self.ledger.owe(stored, number, &delivery, self.now);
+                let expires_at = self.terms.session.expires_at(delivery.message.expires_at(), self.now.mono);
+                self.ledger.owe(stored, number, &delivery, expires_at, self.now);
                 shape.id = Some(outbox.admit(number, delivery));
                 outgoing.write(&shape, &mut client.out, &mut self.pool);
                 count_sent(&mut self.counters, qos, outgoing.message.payload.len());
@@ -293,9 +299,9 @@ impl Clients {
         };
         if delivery.via.is_none() && full(outbox) {
             let Self { settled, ledger, .. } = self;
-            let expired = outbox.drop_expired(self.now.mono, |Numbered { number, delivery, .. }| {
-                ledger.settle(stored, *number, delivery);
-                settled.extend(delivery.via.map(|via| (via, delivery.message.weight() as u32)));
+            let expired = outbox.drop_expired(self.now.mono, |Numbered { number, owed }| {
+                ledger.settle(stored, number, &owed);
+                settled.extend(OwedRef::from(&owed).via());
             });
             self.counters.messages_dropped.add(DropReason::Expired, expired as u64);
         }
@@ -303,9 +309,9 @@ impl Clients {
             self.counters.messages_dropped.bump(DropReason::QueueFull);
             match terms.session.overflow {
                 Overflow::DropOldest => {
-                    if let Some(Numbered { number, delivery: oldest, .. }) = outbox.pop_waiting() {
+                    if let Some(Numbered { number, owed: oldest }) = outbox.pop_waiting() {
                         self.ledger.settle(stored, number, &oldest);
-                        self.settled.extend(oldest.via.map(|via| (via, oldest.message.weight() as u32)));
+                        self.settled.extend(OwedRef::from(&oldest).via());
                         continue;
                     }
                 }
@@ -318,11 +324,13 @@ impl Clients {
             return self.close_outbox(session);
         }
         let number = outbox.number();
-        self.ledger.owe(stored, number, &delivery, self.now);
+        let expires_at = terms.session.expires_at(delivery.message.expires_at(), self.now.mono);
+        self.ledger.owe(stored, number, &delivery, expires_at, self.now);
         if stored != 0 && delivery.qos == QoS::ExactlyOnce {
             self.ledger.assure(session, generation, number);
         }
-        outbox.push(number, delivery);
+        let has = self.ledger.has(stored, &delivery);
+        outbox.push(number, delivery, expires_at, (has, connection != OFFLINE));
     }
 
     /// Sends what an earlier connection left unacknowledged, then what waits, as far as the client's Receive Maximum and its output buffer allow.
@@ -360,10 +368,9 @@ impl Clients {
                     self.scratch = outgoing.scratch();
                     if too_large {
                         self.counters.messages_dropped.bump(DropReason::TooLarge);
-                        if let Some(Numbered { number, delivery, .. }) = outbox.abandon(id) {
-                            self.ledger.settle(stored, number, &delivery);
-                            self.settled
-                                .extend(delivery.via.map(|via| (via, delivery.message.weight() as u32)));
+                        if let Some(Numbered { number, owed }) = outbox.abandon(id) {
+                            self.ledger.settle(stored, number, &owed);
+                            self.settled.extend(OwedRef::from(&owed).via());
                         }
                         continue;
                     }
@@ -377,13 +384,13 @@ impl Clients {
                     put_ack(client.out.bytes(&mut self.pool), AckKind::PubRel.first_byte(), id);
                     self.counters.packets_sent.bump(Packet::PubRel);
                 }
-                Stage::Done => {}
+                Stage::Away(_) | Stage::Done => {}
             }
             mark(&mut self.dirty, target.connection, client);
         }
         while client.out.len() < self.terms.session.outbuf_bytes {
             let Some(next) = outbox.next_waiting(client.link.receive_maximum) else { break };
-            let Numbered { number, delivery, again } = next;
+            let Next { number, delivery, again, expires_at } = next;
             let message = delivery.message.clone();
             let (ids, via) = (delivery.ids.clone(), delivery.via);
             let mut shape = Shape {
@@ -395,7 +402,7 @@ impl Clients {
                 ids: ids.as_slice(),
                 alias: None,
             };
-            let expired = message.expired(self.now.mono);
+            let expired = expires_at <= self.now.mono;
             if !expired && client.link.rare.is_some() {
                 assign_alias(&mut client.link, &mut shape, message.view().topic);
             }
@@ -421,7 +428,50 @@ impl Clients {
             }
             self.scratch = outgoing.scratch();
         }
+        let wanted = outbox.wanted();
+        if !wanted.is_empty() {
+            let keys = records::deliveries(stored, &wanted);
+            let purpose = Purpose::Deliveries { session, generation: target.generation, wanted };
+            self.lookups.ask(&self.ledger, purpose, keys);
+        }
         self.close_outbox(session);
+    }
+
+    /// A client is gone: what the store has of what it is owed need not be in memory.
+    pub(super) fn set_aside(&mut self, session: u32) {
+        let Some(target) = self.sessions.get_mut(session as usize) else { return };
+        if let Some(outbox) = target.outbox.as_mut() {
+            outbox.set_aside(|delivery| self.ledger.has(target.stored, delivery));
+        }
+    }
+
+    /// Deliveries have come from the store.
+    pub(super) fn fetched(
+        &mut self,
+        (session, generation): (u32, u32),
+        wanted: &[(Number, u64)],
+        values: &[Option<Box<[u8]>>],
+    ) {
+        let Some(target) = self.sessions.get_mut(session as usize) else { return };
+        let (stored, online) = (target.stored, target.connection != OFFLINE);
+        let Some(outbox) = target.outbox.as_mut().filter(|_| target.generation == generation) else { return };
+        outbox.answered();
+        if !online {
+            // They are fetched again when the client is back.
+            return;
+        }
+        let mut values = values.iter().map(Option::as_deref);
+        for &(number, body) in wanted {
+            let value = values.next().flatten();
+            let body = if body == 0 { None } else { values.next().flatten() };
+            let delivery = value.and_then(|value| records::read_delivery(value, body, self.now));
+            if let Some(Numbered { number, owed }) = outbox.arrived(number, delivery) {
+                tracing::error!(client = %target.client_id, number, "a message in the store is damaged or missing");
+                self.counters.messages_dropped.bump(DropReason::StoreDamaged);
+                self.ledger.settle(stored, number, &owed);
+            }
+        }
+        self.pump(session);
     }
 
     /// Gives the outbox of a session back when nothing is owed any more.

@@ -104,6 +104,7 @@ impl Core {
         }
         // First, so that a group does not choose the member that has just gone for the will.
         self.leave_groups(key, true);
+        self.clients.set_aside(key);
         self.publish_due_will(key);
         self.arm_session(key);
         self.write_down(key);
@@ -155,8 +156,7 @@ impl Core {
             let owed = usize::from(outbox.in_flight()) + outbox.waiting();
             self.clients.counters.messages_dropped.add(DropReason::SessionEnded, owed as u64);
             // What its groups may not give to anybody else any more.
-            let shared = outbox.iter().filter_map(|(_, delivery)| delivery).filter_map(|d| Some((d.via?, d)));
-            self.clients.settled.extend(shared.map(|(via, d)| (via, d.message.weight() as u32)));
+            self.clients.settled.extend(outbox.iter().filter_map(|(_, owed)| owed?.via()));
         }
     }
 }

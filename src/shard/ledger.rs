@@ -17,7 +17,7 @@ use super::interest::Mask;
 use super::mailbox::Serial;
 use super::records;
 use crate::clock::Now;
-use crate::message::{Delivery, MessageRef};
+use crate::message::{Delivery, MessageRef, Millis, OwedRef};
 use crate::metrics::Packet;
 use crate::protocol::{AckKind, PacketId, QoS, ReasonCode};
 use crate::session::{Number, Session};
@@ -193,6 +193,11 @@ impl Ledger {
         !self.held.is_empty() || !self.assurances.is_empty()
     }
 
+    /// The submission with all that has been written up to now, durable or not.
+    pub(super) fn up_to(&self) -> Sequence {
+        self.last + Sequence::from(self.mark() != Mark(0, self.crossed))
+    }
+
     /// Bytes that wait to become durable.
     pub fn pending(&self) -> usize {
         self.store.as_ref().map_or(0, |store| store.waiting(self.lane))
@@ -218,7 +223,7 @@ impl Ledger {
     /// The submission with all that has been written up to now; `None` if all of it is durable.
     pub fn so_far(&self) -> Option<After> {
         let store = self.store.as_ref()?;
-        let sequence = self.last + Sequence::from(self.mark() != Mark(0, self.crossed));
+        let sequence = self.up_to();
         (sequence > store.committed(self.lane)).then_some(After { sequence, crossed: self.crossed })
     }
 
@@ -313,7 +318,7 @@ impl Ledger {
         }
         for (number, delivery) in session.outbox.iter().flat_map(|outbox| outbox.iter()) {
             match delivery {
-                Some(delivery) => self.settle(stored, number, delivery),
+                Some(owed) => self.settle(stored, number, owed),
                 None => self.finish(stored, number),
             }
         }
@@ -354,20 +359,25 @@ impl Ledger {
     /// Whether a delivery has a document. A shared group keeps its messages itself, but a client that has taken one at
     /// QoS 2 also holds the packet id until it is released.
     #[inline]
-    fn noted(&self, stored: u64, delivery: &Delivery) -> bool {
-        stored != 0 && self.on() && (delivery.via.is_none() || delivery.qos == QoS::ExactlyOnce)
+    fn noted(&self, stored: u64, owed: OwedRef<'_>) -> bool {
+        stored != 0 && self.on() && (owed.via().is_none() || owed.qos() == QoS::ExactlyOnce)
     }
 
-    /// A session that is kept is owed a delivery.
+    /// Whether the store has the message of a delivery to a session of this number.
+    pub fn has(&self, stored: u64, delivery: &Delivery) -> bool {
+        stored != 0 && self.on() && delivery.via.is_none()
+    }
+
+    /// A session that is kept is owed a delivery, which is dropped after `expires_at`.
     #[inline]
-    pub fn owe(&mut self, stored: u64, number: Number, delivery: &Delivery, now: Now) {
-        if self.noted(stored, delivery) {
-            self.put_owed(stored, number, delivery, now);
+    pub fn owe(&mut self, stored: u64, number: Number, delivery: &Delivery, expires_at: Millis, now: Now) {
+        if self.noted(stored, delivery.into()) {
+            self.put_owed(stored, number, delivery, expires_at, now);
         }
     }
 
     #[inline(never)]
-    fn put_owed(&mut self, stored: u64, number: Number, delivery: &Delivery, now: Now) {
+    fn put_owed(&mut self, stored: u64, number: Number, delivery: &Delivery, expires_at: Millis, now: Now) {
         if delivery.via.is_some() {
             // After a restart the group gives the message to anybody, under another id: all that this client needs then
             // is PUBREL, whether it has taken the message or not. Else it would take the next message under the same id
@@ -389,7 +399,7 @@ impl Ledger {
         self.put(
             Table::Owed,
             |out| put_owed_key(out, stored, number),
-            |out| records::put_owed(out, delivery, now),
+            |out| records::put_owed(out, delivery, expires_at, now),
         );
     }
 
@@ -417,9 +427,10 @@ impl Ledger {
 
     /// A delivery is done with, or taken back.
     #[inline]
-    pub fn settle(&mut self, stored: u64, number: Number, delivery: &Delivery) {
-        if self.noted(stored, delivery) {
-            self.delete_owed(stored, number, delivery.body);
+    pub fn settle<'d>(&mut self, stored: u64, number: Number, owed: impl Into<OwedRef<'d>>) {
+        let owed = owed.into();
+        if self.noted(stored, owed) {
+            self.delete_owed(stored, number, owed.body());
         }
     }
 
@@ -430,11 +441,12 @@ impl Ledger {
     }
 
     /// PUBREC has come: the message itself is done with.
-    pub fn half_settle(&mut self, stored: u64, number: Number, delivery: &Delivery) {
+    pub fn half_settle<'d>(&mut self, stored: u64, number: Number, owed: impl Into<OwedRef<'d>>) {
+        let owed = owed.into();
         // The document of what came through a group says this from the beginning.
-        if self.noted(stored, delivery) && delivery.via.is_none() {
+        if self.noted(stored, owed) && owed.via().is_none() {
             self.put(Table::Owed, |out| put_owed_key(out, stored, number), records::put_released);
-            self.unrefer(delivery.body);
+            self.unrefer(owed.body());
         }
     }
 
@@ -497,6 +509,5 @@ fn put_received_key(out: &mut Vec<u8>, stored: u64, id: u16) {
 }
 
 fn put_owed_key(out: &mut Vec<u8>, stored: u64, number: Number) {
-    out.extend_from_slice(&records::session_key(stored));
-    out.extend_from_slice(&number.to_be_bytes());
+    out.extend_from_slice(&records::owed_key(stored, number));
 }

@@ -17,6 +17,7 @@ mod end;
 mod group;
 pub mod interest;
 pub mod ledger;
+mod lookups;
 pub mod mailbox;
 pub mod outbuf;
 mod post;
@@ -49,6 +50,7 @@ use crate::topic::SubscriptionIndex;
 use clients::{Client, Clients};
 use interest::{Interest, Mask};
 use ledger::Ledger;
+use lookups::Lookups;
 use mailbox::{Batch, Mailbox};
 use outbuf::OutBuf;
 use retained::Retained;
@@ -214,7 +216,7 @@ impl Core {
         let sharing = Arc::new(settings.sharing.clone());
         let mut core = Self {
             id,
-            clients: Clients::new(settings, now, ledger),
+            clients: Clients::new(settings, now, ledger, Lookups::new(exchange.store.clone(), id)),
             effects: Effects::default(),
             index: SubscriptionIndex::with_hasher(exchange.interest.hasher().clone()),
             groups: Groups::new(id, sharing, caps, exchange.place.clone(), seed ^ 0x5EED),
@@ -296,6 +298,11 @@ impl Core {
             self.clients.pump(session);
         }
         self.replay_later(session);
+    }
+
+    /// Whether it waits for something that it has asked of the store.
+    pub fn fetching(&self) -> bool {
+        self.clients.lookups.pending()
     }
 
     /// Whether the core has work of its own for the next turn.

@@ -7,6 +7,7 @@ use super::clients::Overflowed;
 use super::door::{granted, to_member};
 use super::group::Over;
 use super::interest::Mask;
+use super::lookups::Purpose;
 use super::mailbox::{Gone, Join, Mail, Serial, Share};
 use super::{Core, End, ShardId};
 use crate::message::{ELSEWHERE, MessageRef, SubscriptionIds, Via};
@@ -286,6 +287,9 @@ impl Core {
             self.clients.counters.store_submissions += 1;
             self.clients.counters.store_bytes += bytes as u64;
         }
+        if self.clients.lookups.pending() {
+            self.clients.lookups.send(self.clients.ledger.committed());
+        }
         if self.full == 0 && !self.held.is_empty() && !self.clients.ledger.congested() {
             self.effects.resume.append(&mut self.held);
         }
@@ -294,6 +298,13 @@ impl Core {
 
     /// Sends the answers whose promises are durable by now, and what may be sent at QoS 2.
     fn release(&mut self) {
+        while let Some((purpose, found)) = self.clients.lookups.take() {
+            match purpose {
+                Purpose::Deliveries { session, generation, wanted } => {
+                    self.clients.fetched((session, generation), &wanted, &found.values);
+                }
+            }
+        }
         if !self.clients.ledger.waiting() {
             return;
         }

@@ -7,9 +7,10 @@
 use std::sync::Arc;
 
 use crate::clock::Now;
-use crate::message::{Delivery, ELSEWHERE, Message, MessageRef, Millis, NEVER, SubscriptionIds};
+use crate::message::{Away, Delivery, ELSEWHERE, Message, MessageRef, Millis, NEVER, SubscriptionIds};
 use crate::protocol::QoS;
 use crate::session::{Number, OFFLINE, Session, WillState};
+use crate::store::Table;
 use crate::topic::SubscriptionOptions;
 
 /// The version of all values.
@@ -130,6 +131,20 @@ pub(super) fn read_session_key(key: &[u8]) -> Option<(u64, &[u8])> {
     Some((u64::from_be_bytes(*number), rest))
 }
 
+/// Key of what a session is owed under a number.
+pub(super) fn owed_key(stored: u64, number: Number) -> [u8; 16] {
+    (u128::from(stored) << 64 | u128::from(number)).to_be_bytes()
+}
+
+/// The documents of deliveries: each that of the number, and behind it that of the body if there is one.
+pub(super) fn deliveries(stored: u64, wanted: &[(Number, u64)]) -> Vec<(Table, Box<[u8]>)> {
+    let keys = wanted.iter().flat_map(|&(number, body)| {
+        let body = (body != 0).then(|| (Table::Bodies, body.to_be_bytes().into()));
+        [Some((Table::Owed, owed_key(stored, number).into())), body]
+    });
+    keys.flatten().collect()
+}
+
 /// A number that a key, or the rest of one, consists of.
 pub(super) fn read_number(key: &[u8]) -> Option<u64> {
     key.try_into().ok().map(u64::from_be_bytes)
@@ -236,23 +251,22 @@ pub(super) fn put_received(out: &mut Vec<u8>) {
 /// What a session is owed under one number.
 #[derive(Debug)]
 pub(super) enum Owed {
-    /// A delivery, with its message.
-    Message(Delivery),
-    /// A delivery whose message is kept under the number in [`Delivery::body`], in a table of its own.
-    Body { body: u64, qos: QoS, retain: bool, ids: SubscriptionIds },
+    /// A delivery, and after when it is dropped.
+    Delivery(Away, Millis),
     /// PUBCOMP alone is still to come.
     Released,
 }
 
-const INLINE: u8 = 0;
-const SHARED: u8 = 1;
-const RELEASED: u8 = 2;
+const DELIVERY: u8 = 0;
+const RELEASED: u8 = 1;
 
-/// Value of a delivery.
-pub(super) fn put_owed(out: &mut Vec<u8>, delivery: &Delivery, now: Now) {
-    let kind = if delivery.body == 0 { INLINE } else { SHARED };
+/// Value of a delivery that is dropped after `expires_at`. Its message stands in it, or in a table of its own.
+pub(super) fn put_owed(out: &mut Vec<u8>, delivery: &Delivery, expires_at: Millis, now: Now) {
     let ids = delivery.ids.as_slice();
-    out.extend_from_slice(&[FORM, kind, delivery.qos as u8 | if delivery.retain { RETAIN } else { 0 }]);
+    out.extend_from_slice(&[FORM, DELIVERY, delivery.qos as u8 | if delivery.retain { RETAIN } else { 0 }]);
+    out.extend_from_slice(&moment(expires_at, now).to_le_bytes());
+    out.extend_from_slice(&delivery.body.to_le_bytes());
+    out.extend_from_slice(&(delivery.message.weight() as u32).to_le_bytes());
     out.extend_from_slice(&(ids.len() as u16).to_le_bytes());
     for id in ids {
         out.extend_from_slice(&id.to_le_bytes());
@@ -260,8 +274,6 @@ pub(super) fn put_owed(out: &mut Vec<u8>, delivery: &Delivery, now: Now) {
     if delivery.body == 0 {
         let view = delivery.message.view();
         put_message(out, &view, view.topic, now);
-    } else {
-        out.extend_from_slice(&delivery.body.to_le_bytes());
     }
 }
 
@@ -270,24 +282,37 @@ pub(super) fn put_released(out: &mut Vec<u8>) {
     out.extend_from_slice(&[FORM, RELEASED]);
 }
 
-/// Reads a delivery.
+/// Reads what a session is owed, but not the message.
 pub(super) fn read_owed(value: &[u8], now: Now) -> Option<Owed> {
     let mut reader = Reader::new(value)?;
-    let kind = reader.u8()?;
-    if kind == RELEASED {
+    if reader.u8()? == RELEASED {
         return Some(Owed::Released);
     }
+    let (away, expires_at, _) = read_away(&mut reader, now)?;
+    Some(Owed::Delivery(away, expires_at))
+}
+
+/// A delivery without its message, and whether RETAIN is set.
+fn read_away(reader: &mut Reader<'_>, now: Now) -> Option<(Away, Millis, bool)> {
     let flags = reader.u8()?;
-    let (qos, retain) = (QoS::try_from(flags & 3).ok()?, flags & RETAIN != 0);
+    let expires_at = deadline(reader.u64()?, now);
+    let away = Away { qos: QoS::try_from(flags & 3).ok()?, body: reader.u64()?, weight: reader.u32()? };
+    Some((away, expires_at, flags & RETAIN != 0))
+}
+
+/// Reads a delivery with its message; `body` is the value of one that has a table of its own.
+pub(super) fn read_delivery(value: &[u8], body: Option<&[u8]>, now: Now) -> Option<Delivery> {
+    let mut reader = Reader::new(value)?;
+    if reader.u8()? != DELIVERY {
+        return None;
+    }
+    let (Away { body: number, qos, .. }, _, retain) = read_away(&mut reader, now)?;
     let mut ids = SubscriptionIds::None;
     for _ in 0..reader.u16()? {
         ids.push(Some(reader.u32()?));
     }
-    if kind == SHARED {
-        return Some(Owed::Body { body: reader.u64()?, qos, retain, ids });
-    }
-    let message = read_message(reader, "", now)?;
-    Some(Owed::Message(Delivery { message, ids, via: None, qos, retain, body: 0 }))
+    let message = if number == 0 { read_message(reader, "", now)? } else { read_body(body?, "", now)? };
+    Some(Delivery { message, ids, via: None, qos, retain, body: number })
 }
 
 /// Value of a message that stands alone: a body, or one in a group.
@@ -372,16 +397,27 @@ mod tests {
             body: 0,
         };
         let mut value = Vec::new();
-        put_owed(&mut value, &delivery, THEN);
-        let Some(Owed::Message(read)) = read_owed(&value, LATER) else { panic!("no message") };
+        put_owed(&mut value, &delivery, 65_000, THEN);
+        let Some(Owed::Delivery(away, until)) = read_owed(&value, LATER) else { panic!("no delivery") };
+        assert_eq!((away, until), (delivery.away(), 10));
+        let read = read_delivery(&value, None, LATER).unwrap();
         assert_eq!((&read.ids, read.qos, read.retain), (&delivery.ids, QoS::AtLeastOnce, true));
         let view = read.message.view();
         assert_eq!((view.topic, view.payload, view.properties), ("客服/1", &b"hello"[..], &b"\x01\x01"[..]));
         assert_eq!((view.expires_at, view.qos, view.retain), (10 + 30_000, QoS::ExactlyOnce, true));
+        let mut body = Vec::new();
+        put_body(&mut body, &view, LATER);
         value.clear();
-        put_owed(&mut value, &Delivery { body: 8, ..delivery }, THEN);
-        assert!(matches!(read_owed(&value, LATER), Some(Owed::Body { body: 8, retain: true, .. })));
-        (0..value.len()).for_each(|cut| assert!(read_owed(&value[..cut], LATER).is_none(), "{cut}"));
+        put_owed(&mut value, &Delivery { body: 8, ..delivery }, NEVER, THEN);
+        assert!(matches!(
+            read_owed(&value, LATER),
+            Some(Owed::Delivery(Away { body: 8, weight: 15, .. }, NEVER))
+        ));
+        assert_eq!(read_delivery(&value, Some(&body), LATER).unwrap().message.payload(), b"hello");
+        assert!(read_delivery(&value, None, LATER).is_none(), "its body is missing");
+        (0..value.len()).for_each(|cut| {
+            assert!(read_delivery(&value[..cut], Some(&body), LATER).is_none(), "{cut}");
+        });
 
         let mut value = Vec::new();
         put_retained(&mut value, &message(NEVER).view(), THEN);

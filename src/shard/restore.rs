@@ -14,7 +14,6 @@ use super::records::{self, Owed};
 use super::subscribe::{insert_filter, place};
 use super::{Core, ShardId};
 use crate::clock::Now;
-use crate::message::{Delivery, Message};
 use crate::protocol::{PacketId, QoS};
 use crate::session::{Membership, Session};
 use crate::store::{LoadError, Store, Table};
@@ -52,7 +51,7 @@ struct Restoring<'c> {
     sessions: HashMap<u64, Place, ahash::RandomState>,
     /// Sessions that had a connection when the process ended.
     connected: Vec<Place>,
-    bodies: HashMap<u64, Arc<Message>, ahash::RandomState>,
+    bodies: HashSet<u64, ahash::RandomState>,
     referred: HashSet<u64, ahash::RandomState>,
     report: Restored,
 }
@@ -63,7 +62,7 @@ pub fn restore(cores: &mut [Core], store: &dyn Store) -> Result<Restored, LoadEr
         cores,
         sessions: HashMap::default(),
         connected: Vec::new(),
-        bodies: HashMap::default(),
+        bodies: HashSet::default(),
         referred: HashSet::default(),
         report: Restored::default(),
     };
@@ -112,7 +111,7 @@ impl Restoring<'_> {
             Table::Sessions => self.session(key, value),
             Table::Subscriptions => self.subscription(key, value),
             Table::Received => self.received(key),
-            Table::Bodies => self.body(key, value),
+            Table::Bodies => self.body(key),
             Table::Owed => self.owed(key, value),
             Table::Retained => self.retained(key, value),
             Table::Groups => self.group(key, value),
@@ -237,14 +236,10 @@ impl Restoring<'_> {
         Outcome::Restored
     }
 
-    fn body(&mut self, key: &[u8], value: &[u8]) -> Outcome {
-        let now = self.now();
-        let (Some(body), Some(message)) = (records::read_number(key), records::read_body(value, "", now))
-        else {
-            return Outcome::Unreadable;
-        };
+    fn body(&mut self, key: &[u8]) -> Outcome {
+        let Some(body) = records::read_number(key) else { return Outcome::Unreadable };
         self.seen(body);
-        self.bodies.insert(body, message);
+        self.bodies.insert(body);
         Outcome::Restored
     }
 
@@ -256,28 +251,23 @@ impl Restoring<'_> {
             return Outcome::Unreadable;
         };
         let Some((shard, key)) = self.place(stored) else { return Outcome::Orphan };
-        let delivery = match owed {
-            Owed::Released => None,
-            Owed::Message(delivery) => Some(delivery),
-            Owed::Body { body, qos, retain, ids } => {
-                // Whoever was the last to let go of the message deleted it; this one's letting go was not durable.
-                match self.bodies.get(&body).cloned() {
-                    Some(message) => {
-                        self.referred.insert(body);
-                        Some(Delivery { message, ids, via: None, qos, retain, body })
-                    }
-                    // The client has acknowledged it, but it still holds the packet id until PUBREL.
-                    None if qos == QoS::ExactlyOnce => None,
-                    None => return Outcome::Orphan,
+        let owed = match owed {
+            Owed::Delivery(away, expires_at) if away.body == 0 => Some((away, expires_at)),
+            Owed::Delivery(away, expires_at) if self.bodies.contains(&away.body) => {
+                self.referred.insert(away.body);
+                if let Some(core) = self.core(shard) {
+                    core.clients.ledger.refer(away.body);
                 }
+                Some((away, expires_at))
             }
+            // Whoever was the last to let go of the message deleted it; this one's letting go was not durable. At QoS 2
+            // the client still holds the packet id until PUBREL.
+            Owed::Delivery(away, _) if away.qos != QoS::ExactlyOnce => return Outcome::Orphan,
+            Owed::Released | Owed::Delivery(..) => None,
         };
         let Some(core) = self.core(shard) else { return Outcome::Orphan };
-        if let Some(body) = delivery.as_ref().map(|delivery| delivery.body).filter(|&body| body != 0) {
-            core.clients.ledger.refer(body);
-        }
         if let Some(session) = core.clients.sessions.get_mut(key as usize) {
-            open_outbox(&mut core.clients.outboxes, session).restore(number, delivery);
+            open_outbox(&mut core.clients.outboxes, session).restore(number, owed);
         }
         self.report.owed += 1;
         Outcome::Restored
@@ -324,7 +314,7 @@ impl Restoring<'_> {
             }
         }
         if let Some(core) = self.cores.first_mut() {
-            for body in self.bodies.keys().filter(|body| !self.referred.contains(*body)) {
+            for body in self.bodies.iter().filter(|body| !self.referred.contains(*body)) {
                 core.clients.ledger.forget_body(*body);
             }
         }

@@ -1,10 +1,10 @@
 //! The store without a disk: what is committed outlives a crash of the shards, nothing outlives the process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use parking_lot::Mutex;
 
-use super::{Health, Lane, Lanes, LoadError, Sequence, Store, Submission, Table};
+use super::{Found, Health, Lane, Lanes, LoadError, Lookup, Sequence, Store, Submission, Table};
 
 /// Documents in memory. Nothing is committed by itself: [`Memory::commit`] does it.
 #[derive(Debug)]
@@ -21,6 +21,7 @@ struct State {
     committed: Vec<Sequence>,
     waiting: Vec<usize>,
     health: Health,
+    lookups: Vec<VecDeque<Lookup>>,
 }
 
 impl Memory {
@@ -36,6 +37,7 @@ impl Memory {
             committed: vec![0; lanes],
             waiting: vec![0; lanes],
             health: Health::Fine,
+            lookups: (0..lanes).map(|_| VecDeque::new()).collect(),
         };
         Self { state: Mutex::new(state) }
     }
@@ -100,6 +102,20 @@ impl Store for Memory {
 
     fn health(&self) -> Health {
         self.state.lock().health
+    }
+
+    fn look_up(&self, lane: Lane, lookup: Lookup) {
+        if let Some(lookups) = self.state.lock().lookups.get_mut(usize::from(lane)) {
+            lookups.push_back(lookup);
+        }
+    }
+
+    fn found(&self, lane: Lane) -> Option<Found> {
+        let mut state = self.state.lock();
+        let State { documents, lookups, .. } = &mut *state;
+        let Lookup { ticket, keys } = lookups.get_mut(usize::from(lane))?.pop_front()?;
+        let values = keys.into_iter().map(|key| documents.get(&key).cloned()).collect();
+        Some(Found { ticket, values })
     }
 
     fn load(&self, table: Table, visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), LoadError> {

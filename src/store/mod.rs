@@ -89,6 +89,24 @@ pub struct Submission {
     pub joined: Vec<(Lane, Sequence)>,
 }
 
+/// Documents that a lane asks for.
+#[derive(Debug)]
+pub struct Lookup {
+    /// Comes back with what is found.
+    pub ticket: u64,
+    /// Which documents.
+    pub keys: Vec<(Table, Box<[u8]>)>,
+}
+
+/// What a [`Lookup`] has found.
+#[derive(Debug)]
+pub struct Found {
+    /// That of the lookup.
+    pub ticket: u64,
+    /// The documents in the order of the keys; `None`: there is no such document, or it was damaged.
+    pub values: Vec<Option<Box<[u8]>>>,
+}
+
 /// How the store is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
@@ -125,6 +143,12 @@ pub trait Store: Debug + Send + Sync {
 
     /// Whether more durable work should be taken.
     fn health(&self) -> Health;
+
+    /// Asks for documents while the store runs. A lane finds what it has submitted once that is committed.
+    fn look_up(&self, lane: Lane, lookup: Lookup);
+
+    /// The next answer to a lane's lookups, in their order.
+    fn found(&self, lane: Lane) -> Option<Found>;
 
     /// Shows all documents of a table, in the order of their keys, as they are without what waits to become durable.
     /// For the start, before anything is submitted.

@@ -491,7 +491,7 @@ impl World {
         self.live.iter().all(|&link| self.links[link].idle())
             && self.moving.iter().all(Vec::is_empty)
             && !self.woken.iter().any(|&woken| woken)
-            && self.cores.iter().all(|core| !core.busy() && core.unsent() == 0)
+            && self.cores.iter().all(|core| !core.busy() && !core.fetching() && core.unsent() == 0)
             && self.clients.iter().all(Client::at_rest)
     }
 

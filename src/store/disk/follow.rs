@@ -48,6 +48,8 @@ pub(super) struct Job {
 
 enum Turn {
     Checkpoint,
+    /// A lookup has met with damage.
+    Broken(Broken),
     Export,
     Finish,
     Stop,
@@ -62,6 +64,7 @@ impl Follower {
                 Turn::Finish => return self.finish(),
                 Turn::Checkpoint => self.checkpoint().and_then(|()| self.begin_export_if_due()),
                 Turn::Export => self.export_some(),
+                Turn::Broken(broken) => Err(broken),
             };
             if let Err(broken) = done {
                 self.failed(broken);
@@ -79,6 +82,9 @@ impl Follower {
                 End::Abandon => return Turn::Stop,
                 End::Close if tables.drained => return Turn::Finish,
                 _ => {}
+            }
+            if let Some(broken) = tables.unreadable.take() {
+                return Turn::Broken(broken);
             }
             // As long as the start may still be reading, nothing moves.
             let reading = tables.start.is_some() && tables.end == End::NotYet;
@@ -113,6 +119,8 @@ impl Follower {
             Some(view) => view,
             none => none.insert(self.mend()?),
         };
+        // What leaves memory below is found there.
+        *self.shared.lookups.trees.lock() = Some(view.trees());
         if frozen.through > view.through.unwrap_or(0) {
             let job = &mut self.job;
             guarded(|| {
@@ -148,6 +156,7 @@ impl Follower {
 
     fn failed(&mut self, broken: Broken) {
         self.job = None;
+        *self.shared.lookups.trees.lock() = None;
         let view = self.view.lock().take();
         if let Some(view) = view {
             rebuild::leave(&self.home, view, &broken);

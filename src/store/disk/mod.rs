@@ -11,6 +11,7 @@ mod files;
 mod follow;
 mod frame;
 mod journal;
+mod lookup;
 mod open;
 mod overlay;
 mod rebuild;
@@ -30,7 +31,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::{Health, Lane, LoadError, Sequence, Store, Submission, Table};
+use super::{Found, Health, Lane, LoadError, Lookup, Sequence, Store, Submission, Table};
 use crate::clock::Clock;
 use follow::Follower;
 pub use open::OpenError;
@@ -108,8 +109,8 @@ pub struct Report {
 #[derive(Debug)]
 pub struct Disk {
     shared: Arc<Shared>,
-    /// The journal's thread and the view's.
-    threads: Mutex<Option<(JoinHandle<()>, JoinHandle<()>)>>,
+    /// The journal's thread, the view's, and that of the lookups.
+    threads: Mutex<Option<[JoinHandle<()>; 3]>>,
     view: Arc<Mutex<Option<View>>>,
     /// Locked as long as this lives.
     _home: Arc<Home>,
@@ -124,6 +125,7 @@ impl Disk {
         let mut report = Report::default();
         let started = start::start(&home, &options, &mut report)?;
         let shared = Arc::new(Shared::new(options, started.tables));
+        *shared.lookups.trees.lock() = Some(started.view.trees());
         let view = Arc::new(Mutex::new(Some(started.view)));
         let follower = Follower {
             shared: Arc::clone(&shared),
@@ -144,7 +146,9 @@ impl Disk {
             let watched = catch_unwind(AssertUnwindSafe(|| follower.run()));
             watched.unwrap_or_else(|_| shared.view_health.gave_up("view"));
         });
-        let threads = Mutex::new(Some((committing?, following?)));
+        let reading = Arc::clone(&shared);
+        let reading = thread("store-lookup", move || lookup::run(&reading));
+        let threads = Mutex::new(Some([committing?, following?, reading?]));
         let disk = Self { shared, threads, view, _home: home };
         report.took = Duration::from_millis(clock.mono());
         Ok((disk, report))
@@ -166,7 +170,8 @@ impl Disk {
     }
 
     fn end(&self, end: End) {
-        let Some((committing, following)) = self.threads.lock().take() else { return };
+        let Some([committing, following, reading]) = self.threads.lock().take() else { return };
+        self.shared.lookups.end();
         self.shared.tables.lock().end = end;
         self.shared.inbox.lock().end = end;
         self.shared.room.notify_one();
@@ -174,9 +179,10 @@ impl Disk {
         let committed = committing.join();
         self.shared.tables.lock().drained = true;
         self.shared.filled.notify_one();
-        if committed.and(following.join()).is_err() {
+        if committed.and(following.join()).and(reading.join()).is_err() {
             tracing::error!(path = %self.shared.options.directory.display(), "a thread of the store had panicked");
         }
+        *self.shared.lookups.trees.lock() = None;
         let _ = view::guarded(|| {
             drop(self.view.lock().take());
             Ok(())
@@ -209,6 +215,14 @@ impl Store for Disk {
 
     fn health(&self) -> Health {
         self.shared.health()
+    }
+
+    fn look_up(&self, lane: Lane, lookup: Lookup) {
+        self.shared.lookups.ask(lane, lookup);
+    }
+
+    fn found(&self, lane: Lane) -> Option<Found> {
+        self.shared.lookups.take(lane)
     }
 
     fn load(&self, table: Table, visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), LoadError> {

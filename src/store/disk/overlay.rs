@@ -43,6 +43,11 @@ impl Overlay {
         }
     }
 
+    /// What has become of a document: `Some(None)` if it was deleted, `None` if it was not touched.
+    pub(super) fn get(&self, table: Table, key: &[u8]) -> Option<Option<&[u8]>> {
+        self.entries.get(place(table, key).as_slice()).map(|change| change.as_deref())
+    }
+
     /// Whether it changes nothing.
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()

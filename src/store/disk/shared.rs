@@ -10,10 +10,12 @@ use parking_lot::{Condvar, Mutex};
 use super::super::{Health, Lane, Lanes, Sequence, Submission};
 use super::Options;
 use super::journal::Segment;
+use super::lookup::Desk;
 use super::overlay::Overlay;
 use super::truth::Truth;
+use super::view::Broken;
 
-/// Called with a lane whose committed number has grown.
+/// Called with a lane whose committed number has grown, or that has something found.
 pub type Wake = Box<dyn Fn(Lane) + Send + Sync>;
 
 /// How the threads are to end.
@@ -64,6 +66,8 @@ pub(super) struct Tables {
     pub(super) checkpoint_at: u64,
     /// Segments that nothing more is written to.
     pub(super) closed: Vec<Segment>,
+    /// What a lookup has met with.
+    pub(super) unreadable: Option<Broken>,
     pub(super) end: End,
     /// The journal's thread has ended.
     pub(super) drained: bool,
@@ -94,6 +98,7 @@ pub(super) struct Shared {
     pub(super) room: Condvar,
     pub(super) journal_health: Unwell,
     pub(super) view_health: Unwell,
+    pub(super) lookups: Desk,
     committed: Box<[AtomicU64]>,
     waiting: Box<[AtomicUsize]>,
     wake: OnceLock<Wake>,
@@ -118,6 +123,7 @@ impl Shared {
             room: Condvar::new(),
             journal_health: Unwell::default(),
             view_health: Unwell::default(),
+            lookups: Desk::new(lanes),
             committed: (0..lanes).map(|_| AtomicU64::new(0)).collect(),
             waiting: (0..lanes).map(|_| AtomicUsize::new(0)).collect(),
             wake: OnceLock::new(),
@@ -157,6 +163,13 @@ impl Shared {
         match (self.journal_health.get(), self.view_health.get()) {
             (Health::Fine, view) => view,
             (journal, _) => journal,
+        }
+    }
+
+    /// Tells a lane that there is something for it.
+    pub(super) fn wake(&self, lane: Lane) {
+        if let Some(wake) = self.wake.get() {
+            wake(lane);
         }
     }
 

@@ -102,7 +102,25 @@ pub(super) fn guarded<R>(run: impl FnOnce() -> Result<R, Broken>) -> Result<R, B
     })
 }
 
+/// The view's tables, to be read beside what it is written with.
+#[derive(Clone, Debug)]
+pub(super) struct Trees(Vec<(Table, sled::Tree)>);
+
+impl Trees {
+    /// A document.
+    pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Box<[u8]>>, Broken> {
+        let Some((_, tree)) = self.0.iter().find(|(of, _)| *of == table) else { return Ok(None) };
+        let Some(packed) = tree.get(key)? else { return Ok(None) };
+        value::unpack(&packed, |value| Some(Box::from(value))).map_err(|_| Broken::Spoilt(table.name()))
+    }
+}
+
 impl View {
+    /// What it can be read with by others. sled ends only with the last of these.
+    pub(super) fn trees(&self) -> Trees {
+        Trees(self.trees.clone())
+    }
+
     /// Opens the view in a directory, or begins one.
     pub(super) fn open(directory: &Path, cache_bytes: u64) -> Result<Self, Broken> {
         guarded(|| {
