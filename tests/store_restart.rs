@@ -3,6 +3,7 @@
 
 mod dialogue;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -344,6 +345,55 @@ fn retained_messages_come_back_and_cleared_ones_do_not() {
         assert!((900..=1000).contains(&left), "{left}");
         assert_eq!(shown[2].properties.user(), [("a", "b")]);
         assert_eq!(shown[2].properties.get(property::CONTENT_TYPE), Some(&Value::Text("text/x".into())));
+        broker.close();
+    }
+}
+
+#[test]
+fn retained_messages_that_are_not_in_memory_are_shown_as_they_are_now() {
+    const TOPICS: usize = 1000;
+    for ending in BOTH {
+        let mut kept = Kept::new(None, |settings| {
+            settings.retained.cache = 4 << 10;
+            settings.shards = 2;
+        });
+        let mut broker = kept.start();
+        let mut writer = broker.v5("writer").open();
+        let mut expected = BTreeMap::new();
+        let mut random = fastrand::Rng::with_seed(9);
+        for n in 0..3 * TOPICS {
+            let topic = format!("r/{}/x", random.usize(..TOPICS));
+            if random.u8(..4) == 0 {
+                expected.remove(&topic);
+                writer.deliver(message(&topic, "").qos(1).retain());
+            } else {
+                let text = format!("{n}").repeat(random.usize(1..300));
+                writer.deliver(message(&topic, &text).qos(1).retain());
+                expected.insert(topic, text);
+            }
+        }
+        for again in [false, true] {
+            let mut reader = broker.v5("reader").open();
+            reader.subscribe_to_what_waits("r/#", 1);
+            let mut found = BTreeMap::new();
+            for _ in 0..expected.len() {
+                let publish = reader.expect_publish();
+                assert!(publish.retain);
+                reader.acknowledge(&publish);
+                found.insert(publish.topic.clone(), publish.text().to_owned());
+            }
+            assert!(found == expected, "{ending:?} {again}");
+            reader.expect_quiet();
+            let (topic, text) = expected.first_key_value().unwrap();
+            for _ in 0..2 {
+                reader.subscribe_to_what_waits(topic, 1);
+                reader.receive(topic, text);
+            }
+            reader.disconnect();
+            if !again {
+                broker = kept.restart(broker, ending);
+            }
+        }
         broker.close();
     }
 }

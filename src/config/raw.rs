@@ -96,6 +96,7 @@ pub(super) struct RawRetained {
     pub(super) enabled: Switch,
     pub(super) max_messages: Count,
     pub(super) max_bytes: Measured,
+    pub(super) cache: Measured,
 }
 
 #[derive(Debug, Default, Deserialize)]

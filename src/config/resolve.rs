@@ -85,6 +85,7 @@ impl Resolve<'_> {
                 enabled: switch(&self.raw.retained.enabled, self.default.retained.enabled),
                 max_messages: read!(self.count retained.max_messages in 1..=1_000_000_000),
                 max_bytes: read!(self.size retained.max_bytes in 1024..=PLENTY),
+                cache: read!(self.size retained.cache in 0..=PLENTY),
             },
             store: self.store(),
             http: self.http(),

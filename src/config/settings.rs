@@ -256,11 +256,13 @@ pub struct RetainedSettings {
     pub max_messages: usize,
     /// Bytes of their topics, properties and payloads.
     pub max_bytes: usize,
+    /// With a store: bytes of memory for those messages that are not read from it.
+    pub cache: usize,
 }
 
 impl Default for RetainedSettings {
     fn default() -> Self {
-        Self { enabled: true, max_messages: 1_000_000, max_bytes: 1 << 30 }
+        Self { enabled: true, max_messages: 1_000_000, max_bytes: 1 << 30, cache: 64 << 20 }
     }
 }
 

@@ -164,6 +164,7 @@ strategy = "least_inflight"
 enabled = false
 max_messages = 16
 max_bytes = "7KiB"
+cache = "3MiB"
 [store]
 directory = "/var/lib/somewhere"
 commit_interval = "5ms"
@@ -238,7 +239,7 @@ fn other() -> Settings {
             backlog_messages: 15,
             backlog_bytes: 6144,
         },
-        retained: RetainedSettings { enabled: false, max_messages: 16, max_bytes: 7168 },
+        retained: RetainedSettings { enabled: false, max_messages: 16, max_bytes: 7168, cache: 3 << 20 },
         store: StoreSettings {
             directory: Some("/var/lib/somewhere".into()),
             commit_interval: Duration::from_millis(5),

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::ledger::Ledger;
+use super::mailbox::Page;
+use super::shelf::Away;
 use crate::session::Number;
 use crate::store::{Found, Lane, Lookup, Sequence, Store, Table};
 
@@ -23,6 +25,30 @@ pub enum Purpose {
         /// Numbers of the deliveries, each with what the store knows its message by.
         wanted: Vec<(Number, u64)>,
     },
+    /// A page of retained messages.
+    Page(Box<Incomplete>),
+}
+
+/// A page of retained messages of which some are in the store.
+#[derive(Debug)]
+pub struct Incomplete {
+    /// Shard of the session that has asked for it.
+    pub(super) shard: u16,
+    /// What is there.
+    pub(super) page: Page,
+    /// What is not, in order.
+    pub(super) missing: Vec<Missing>,
+    /// Whether they may stay in memory: one topic was asked for, not all that there are.
+    pub(super) keep: bool,
+}
+
+/// A retained message that is in the store.
+#[derive(Debug)]
+pub(super) struct Missing {
+    /// How many messages of the page that are there come before it.
+    pub(super) at: usize,
+    pub(super) topic: Arc<str>,
+    pub(super) away: Away,
 }
 
 /// A shard's questions.

@@ -27,6 +27,7 @@ mod replay;
 pub mod restore;
 mod retained;
 pub mod shared;
+mod shelf;
 mod sticky;
 mod subscribe;
 mod ticks;
@@ -53,8 +54,8 @@ use ledger::Ledger;
 use lookups::Lookups;
 use mailbox::{Batch, Mailbox};
 use outbuf::OutBuf;
-use retained::Retained;
 use shared::{Caps, Groups};
+use shelf::Retained;
 use timers::{Kind, Timer, Wheel};
 
 /// Number of a shard.
@@ -220,7 +221,7 @@ impl Core {
             effects: Effects::default(),
             index: SubscriptionIndex::with_hasher(exchange.interest.hasher().clone()),
             groups: Groups::new(id, sharing, caps, exchange.place.clone(), seed ^ 0x5EED),
-            retained: Retained::default(),
+            retained: Retained::new(exchange.settings.retained.cache / exchange.mailboxes.len()),
             timers: Wheel::new(now.mono),
             outgoing: exchange.mailboxes.iter().map(|_| Batch::default()).collect(),
             spare: Vec::new(),

@@ -84,14 +84,11 @@ impl Core {
             }
             Mail::Refused(serial) => self.refused_elsewhere(serial),
             Mail::Ask(question) => {
-                let page = self.answer(&question);
-                self.post(question.shard, Mail::Page(Box::new(page)));
+                if let Some(page) = self.answer(&question) {
+                    self.post(question.shard, Mail::Page(Box::new(page)));
+                }
             }
-            Mail::Page(page) => {
-                let (session, _) = page.session;
-                self.page(*page);
-                self.replay_later(session);
-            }
+            Mail::Page(page) => self.page_came(*page),
             Mail::Join(join) => {
                 self.member_joins(&join);
                 self.exchange.interest.joined(&Arc::from(super::shared::split(&join.text).1), self.id);
@@ -303,6 +300,7 @@ impl Core {
                 Purpose::Deliveries { session, generation, wanted } => {
                     self.clients.fetched((session, generation), &wanted, &found.values);
                 }
+                Purpose::Page(incomplete) => self.complete(*incomplete, &found.values),
             }
         }
         if !self.clients.ledger.waiting() {

@@ -109,8 +109,15 @@ impl Core {
                     }
                     asked_here = true;
                     walked = !is_exact(&question.filter);
-                    let page = self.answer(&question);
-                    self.page(page);
+                    match self.answer(&question) {
+                        Some(page) => self.page(page),
+                        None => {
+                            if let Some(replay) = self.replay_of(session) {
+                                replay.asked = true;
+                            }
+                            return walked;
+                        }
+                    }
                 }
                 Next::Ask(question, shard) => {
                     if let Some(replay) = self.replay_of(session) {
@@ -181,7 +188,14 @@ impl Core {
         }
     }
 
-    /// A page has come.
+    /// A page has come from another shard, or in a later turn.
+    pub(super) fn page_came(&mut self, page: Page) {
+        let (session, _) = page.session;
+        self.page(page);
+        self.replay_later(session);
+    }
+
+    /// A page is there.
     pub(super) fn page(&mut self, page: Page) {
         let (key, generation) = page.session;
         let shards = self.exchange.shards();

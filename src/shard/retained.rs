@@ -6,11 +6,15 @@ use std::sync::atomic::Ordering;
 
 use super::Core;
 use super::door::congested;
+use super::lookups::{Incomplete, Missing, Purpose};
 use super::mailbox::{Mail, Page, Question};
-use crate::message::{ELSEWHERE, Message, MessageRef, Millis, NEVER};
+use super::records;
+use super::shelf::Slot;
+use crate::desk::{DeskTopic, desk_topic};
+use crate::message::{ELSEWHERE, Message, MessageRef, Millis};
 use crate::metrics::{DropReason, RetainedChange};
 use crate::protocol::QoS;
-use crate::topic::RetainedIndex;
+use crate::store::Table;
 
 /// Retained messages of one page of a replay.
 const PAGE: usize = 256;
@@ -21,46 +25,8 @@ const VISITS: usize = 4096;
 /// Topics that a sweep for expired messages looks at in a tick.
 const SWEEP: usize = 1024;
 
-/// The index with its weight.
-#[derive(Debug, Default)]
-pub(super) struct Retained {
-    index: RetainedIndex<Arc<Message>>,
-    bytes: usize,
-    /// How many of them expire.
-    expiring: usize,
-    /// Where the sweep for what has expired goes on.
-    sweep: Option<Arc<str>>,
-}
-
-impl Retained {
-    /// How many are kept.
-    pub(super) fn len(&self) -> usize {
-        self.index.len()
-    }
-
-    /// Bytes of topics, properties and payloads.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    fn set(&mut self, message: Arc<Message>) -> Option<Arc<Message>> {
-        self.bytes += message.weight();
-        self.expiring += usize::from(message.expires_at() != NEVER);
-        let old = self.index.insert(Arc::from(message.view().topic), message);
-        if let Some(old) = &old {
-            self.bytes -= old.weight();
-            self.expiring -= usize::from(old.expires_at() != NEVER);
-        }
-        old
-    }
-
-    fn clear(&mut self, topic: &str) -> Option<Arc<Message>> {
-        let old = self.index.remove(topic)?;
-        self.bytes -= old.weight();
-        self.expiring -= usize::from(old.expires_at() != NEVER);
-        Some(old)
-    }
-}
+/// Bytes that are read from the store for one page, roughly.
+const PAGE_BYTES: usize = 1 << 20;
 
 /// Whether the broker alone publishes to a topic.
 pub(super) fn own(topic: &str) -> bool {
@@ -89,7 +55,7 @@ impl Core {
         let counted = usize::from(!own(topic));
         if message.payload().is_empty() {
             // An empty one removes what was retained and is not kept itself [MQTT-3.3.1-6] [MQTT-3.3.1-7].
-            if self.retained.clear(topic).is_some() {
+            if self.retained.clear(topic, self.shelved(topic)) {
                 exchange.retained.fetch_sub(counted, Ordering::Relaxed);
                 self.clients.counters.retained_changes.bump(RetainedChange::Cleared);
             }
@@ -99,12 +65,12 @@ impl Core {
             }
             return;
         }
-        let replaced = self.retained.index.get(topic).map(|known| known.weight());
+        let replaced = self.retained.get(topic).map(Slot::weight);
         let full = replaced.is_none() && exchange.retained.load(Ordering::Relaxed) >= limits.max_messages;
-        let bytes = self.retained.bytes - replaced.unwrap_or(0) + message.weight();
+        let bytes = self.retained.bytes() - replaced.unwrap_or(0) + message.weight();
         if counted > 0 && (full || bytes > limits.max_bytes / exchange.mailboxes.len()) {
             // What was retained before is out of date, and a server may discard it at any time [MQTT-3.3.1-5].
-            if self.retained.clear(topic).is_some() {
+            if self.retained.clear(topic, self.shelved(topic)) {
                 exchange.retained.fetch_sub(1, Ordering::Relaxed);
                 self.clients.ledger.forget_retained(topic);
             }
@@ -117,7 +83,8 @@ impl Core {
         if counted > 0 {
             self.clients.ledger.retain(&message.view(), self.clients.now);
         }
-        let change = if self.retained.set(message).is_some() {
+        let shelved = self.shelved(topic);
+        let change = if self.retained.set(message, shelved) {
             RetainedChange::Replaced
         } else {
             exchange.retained.fetch_add(counted, Ordering::Relaxed);
@@ -126,43 +93,112 @@ impl Core {
         self.clients.counters.retained_changes.bump(change);
     }
 
+    /// Whether a topic's message may leave memory: the store has it, and it is no context that rules ask for.
+    fn shelved(&self, topic: &str) -> bool {
+        self.clients.ledger.on()
+            && !own(topic)
+            && !matches!(desk_topic(topic), Some(DeskTopic::CustomerContext { .. }))
+    }
+
     /// Puts back what the store has kept.
     pub(super) fn restore_retained(&mut self, message: Arc<Message>) {
         self.restore_context(&message);
-        if self.retained.set(message).is_none() {
+        let shelved = self.shelved(message.view().topic);
+        if !self.retained.set(message, shelved) {
             self.exchange.retained.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// A page of the retained messages that live here, and where to go on.
-    pub(super) fn answer(&mut self, question: &Question) -> Page {
+    /// A page of the retained messages that live here, and where to go on. `None`: some of them have to be read first,
+    /// and the page comes by itself.
+    pub(super) fn answer(&mut self, question: &Question) -> Option<Page> {
         let now = self.clients.now.mono;
-        let mut messages = Vec::new();
-        let mut expired = Vec::new();
-        let mut take = |topic: &Arc<str>, message: &Arc<Message>| {
-            if message.expired(now) {
-                expired.push(topic.clone());
-            } else {
-                messages.push(message.clone());
+        let (mut messages, mut missing, mut expired) = (Vec::new(), Vec::new(), Vec::new());
+        let mut bytes = 0;
+        let mut take = |topic: &Arc<str>, slot: &Slot| {
+            match slot {
+                _ if slot.expired(now) => expired.push(topic.clone()),
+                Slot::Here(message) => messages.push(message.clone()),
+                Slot::Away(away) => {
+                    bytes += slot.weight();
+                    missing.push(Missing { at: messages.len(), topic: topic.clone(), away: *away });
+                }
             }
-            if messages.len() < PAGE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            let more = messages.len() + missing.len() < PAGE && bytes < PAGE_BYTES;
+            if more { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
-        let after = self.retained.index.scan(&question.filter, question.after.as_deref(), VISITS, &mut take);
+        let after = self.retained.scan(&question.filter, question.after.as_deref(), VISITS, &mut take);
         self.forget_expired(&expired, now);
-        Page { session: question.session, number: question.number, messages, after }
+        let page = Page { session: question.session, number: question.number, messages, after };
+        if missing.is_empty() {
+            return Some(page);
+        }
+        let key = |missing: &Missing| (Table::Retained, missing.topic.as_bytes().into());
+        let keys = missing.iter().map(key).collect();
+        let keep = *question.filter == *missing.first().map_or("", |missing| &missing.topic);
+        let purpose = Purpose::Page(Box::new(Incomplete { shard: question.shard, page, missing, keep }));
+        self.clients.lookups.ask(&self.clients.ledger, purpose, keys);
+        None
+    }
+
+    /// What a page lacked has come.
+    pub(super) fn complete(&mut self, incomplete: Incomplete, values: &[Option<Box<[u8]>>]) {
+        let Incomplete { shard, mut page, missing, keep } = incomplete;
+        let mut messages = Vec::with_capacity(page.messages.len() + missing.len());
+        let mut here = page.messages.into_iter();
+        let mut taken = 0;
+        for (Missing { at, topic, away }, value) in missing.into_iter().zip(values) {
+            messages.extend(here.by_ref().take(at - taken));
+            taken = at;
+            match self.retained.get(&topic) {
+                // Cleared meanwhile.
+                None => {}
+                Some(Slot::Here(message)) => messages.push(message.clone()),
+                Some(Slot::Away(now)) => {
+                    let same = *now == away;
+                    let value = value.as_deref();
+                    match value.and_then(|value| records::read_body(value, &topic, self.clients.now)) {
+                        // If it was written meanwhile, and is away again, the subscriber has had it live.
+                        Some(message) => {
+                            if keep {
+                                self.retained.keep(&topic, away, &message);
+                            }
+                            messages.push(message);
+                        }
+                        None if same => self.damaged(&topic),
+                        None => {}
+                    }
+                }
+            }
+        }
+        messages.extend(here);
+        page.messages = messages;
+        if shard == self.id {
+            self.page_came(page);
+        } else {
+            self.post(shard, Mail::Page(Box::new(page)));
+        }
+    }
+
+    fn damaged(&mut self, topic: &str) {
+        tracing::error!(topic, "a retained message in the store is damaged or missing");
+        self.clients.counters.messages_dropped.bump(DropReason::StoreDamaged);
+        self.retained.clear(topic, true);
+        self.clients.ledger.forget_retained(topic);
+        self.exchange.retained.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Looks at some retained messages for expired ones, which nobody may ever ask for again.
     pub(super) fn sweep_retained(&mut self) {
-        if self.retained.expiring == 0 {
+        if self.retained.lasts() {
             return;
         }
         let now = self.clients.now.mono;
         let mut expired = Vec::new();
         let after = self.retained.sweep.take();
         // Clients cannot publish to what `#` leaves out.
-        self.retained.sweep = self.retained.index.scan("#", after.as_deref(), SWEEP, |topic, message| {
-            if message.expired(now) {
+        self.retained.sweep = self.retained.scan("#", after.as_deref(), SWEEP, |topic, slot| {
+            if slot.expired(now) {
                 expired.push(topic.clone());
             }
             ControlFlow::Continue(())
@@ -172,8 +208,8 @@ impl Core {
 
     fn forget_expired(&mut self, topics: &[Arc<str>], now: Millis) {
         for topic in topics {
-            if self.retained.index.get(topic).is_some_and(|m| m.expired(now)) {
-                self.retained.clear(topic);
+            if self.retained.get(topic).is_some_and(|slot| slot.expired(now)) {
+                self.retained.clear(topic, self.shelved(topic));
                 self.clients.ledger.forget_retained(topic);
                 if let Some(desk) = &self.exchange.desk {
                     desk.forget_context(topic);

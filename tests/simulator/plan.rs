@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use switchboard::config::settings::{
-    GroupRule, LimitSettings, ListenerSettings, Overflow, SessionSettings, Settings, SharingSettings,
-    Strategy,
+    GroupRule, LimitSettings, ListenerSettings, Overflow, RetainedSettings, SessionSettings, Settings,
+    SharingSettings, Strategy,
 };
 
 /// Longest session expiry granted, seconds: short, so that a run can see the end of every session.
@@ -116,6 +116,7 @@ fn settings(rng: &mut Rng, shards: usize) -> Settings {
             outgoing_topic_alias_maximum: *pick(rng, &[0, 2, 16]),
             ..SessionSettings::default()
         },
+        retained: RetainedSettings { cache: *pick(rng, &[0, 400, 64 << 20]), ..RetainedSettings::default() },
         sharing: SharingSettings { groups: groups.collect(), ..SharingSettings::default() },
         ..Settings::default()
     }
