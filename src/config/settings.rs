@@ -6,8 +6,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::message::Millis;
-
 pub use crate::desk::Strategy;
 
 /// Everything a server is started with.
@@ -185,16 +183,6 @@ impl Default for SessionSettings {
             outgoing_topic_alias_maximum: 16,
             max_keep_alive: 0,
         }
-    }
-}
-
-impl SessionSettings {
-    /// When a message that expires by itself at `expires_at` is dropped if it begins to wait now.
-    pub fn expires_at(&self, expires_at: Millis, now: Millis) -> Millis {
-        if self.queue_expiry.is_zero() {
-            return expires_at;
-        }
-        expires_at.min(now.saturating_add(self.queue_expiry.as_millis() as Millis))
     }
 }
 

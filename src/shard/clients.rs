@@ -13,8 +13,8 @@ use super::outbuf::{OutBuf, Pool};
 use super::records;
 use super::wire::{Outgoing, Shape};
 use crate::clock::Now;
-use crate::config::settings::{Overflow, Settings};
-use crate::message::{Delivery, MessageRef, OwedRef, SubscriptionIds, Via};
+use crate::config::settings::{Overflow, SessionSettings, Settings};
+use crate::message::{Delivery, MessageRef, Millis, OwedRef, SubscriptionIds, Via};
 use crate::metrics::{Counters, DropReason, Packet, Qos};
 use crate::protocol::{AckKind, PacketId, QoS, ReasonCode, put_ack};
 use crate::session::{Connection, Next, Number, Numbered, OFFLINE, Outbox, Phase, Session, Stage};
@@ -276,7 +276,7 @@ impl Clients {
                     return self.close_outbox(session);
                 }
                 let number = outbox.number();
-                let expires_at = self.terms.session.expires_at(delivery.message.expires_at(), self.now.mono);
+                let expires_at = drop_at(&self.terms.session, &delivery, self.now.mono);
                 self.ledger.owe(stored, number, &delivery, expires_at, self.now);
                 shape.id = Some(outbox.admit(number, delivery));
                 outgoing.write(&shape, &mut client.out, &mut self.pool);
@@ -324,7 +324,7 @@ impl Clients {
             return self.close_outbox(session);
         }
         let number = outbox.number();
-        let expires_at = terms.session.expires_at(delivery.message.expires_at(), self.now.mono);
+        let expires_at = drop_at(&terms.session, &delivery, self.now.mono);
         self.ledger.owe(stored, number, &delivery, expires_at, self.now);
         if stored != 0 && delivery.qos == QoS::ExactlyOnce {
             self.ledger.assure(session, generation, number);
@@ -466,7 +466,6 @@ impl Clients {
             let body = if body == 0 { None } else { values.next().flatten() };
             let delivery = value.and_then(|value| records::read_delivery(value, body, self.now));
             if let Some(Numbered { number, owed }) = outbox.arrived(number, delivery) {
-                tracing::error!(client = %target.client_id, number, "a message in the store is damaged or missing");
                 self.counters.messages_dropped.bump(DropReason::StoreDamaged);
                 self.ledger.settle(stored, number, &owed);
             }
@@ -497,6 +496,15 @@ pub fn mark(dirty: &mut Vec<u32>, key: u32, client: &mut Client) {
         client.dirty = true;
         dirty.push(key);
     }
+}
+
+/// When a delivery is dropped that begins to wait now.
+fn drop_at(terms: &SessionSettings, delivery: &Delivery, now: Millis) -> Millis {
+    let expires_at = delivery.message.expires_at();
+    if terms.queue_expiry.is_zero() {
+        return expires_at;
+    }
+    expires_at.min(now.saturating_add(terms.queue_expiry.as_millis() as Millis))
 }
 
 #[inline]

@@ -225,16 +225,14 @@ impl Receivers<'_> {
                 }
             }
             Chosen::Wait(number) => {
-                if let Err(lost) = self.groups.wait(group, number, message.owned()) {
+                let durable = m.qos != QoS::AtMostOnce && self.clients.ledger.on();
+                if let Err(lost) = self.groups.wait(group, number, message.owned(), durable) {
                     let members = self.groups.get(group).map_or(0, super::shared::Group::members);
                     let why =
                         if members == 0 { DropReason::SharedNoMember } else { DropReason::SharedBacklogFull };
                     self.clients.counters.messages_dropped.add(why, lost as u64);
                     self.clients.refused += usize::from(why == DropReason::SharedBacklogFull);
-                } else if m.qos != QoS::AtMostOnce
-                    && self.clients.ledger.on()
-                    && let Some(text) = self.groups.write_down(group, number)
-                {
+                } else if durable && let Some(text) = self.groups.write_down(group, number) {
                     self.clients.ledger.give(text, number, &m, self.clients.now);
                 }
             }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use hashbrown::HashSet;
 use slab::Slab;
 
+use super::backlog::{Backlog, Waits};
 use super::sticky::Sticky;
 use crate::config::settings::{SharingSettings, Strategy};
 use crate::message::{Message, Millis, NEVER, Via};
@@ -45,8 +46,7 @@ pub struct Group {
     pub(super) sticky: Sticky,
     /// Came back from lost members: goes out before the backlog.
     pub(super) returned: VecDeque<Waits>,
-    pub(super) backlog: VecDeque<Waits>,
-    pub(super) backlog_bytes: usize,
+    pub(super) backlog: Backlog,
     pub(super) backlog_max: usize,
     pub(super) backlog_max_bytes: usize,
     /// Nothing that waits expires before.
@@ -60,9 +60,6 @@ pub struct Group {
     /// A desk group: it stays when it has no members, and its length is shown to the shards that fill it.
     pub(super) desk: Option<Arc<Waiting>>,
 }
-
-/// A message that waits, with its number in the group.
-pub(super) type Waits = (u64, Arc<Message>);
 
 /// How much waits in a desk group's backlog, for the shards that fill it.
 #[derive(Debug, Default)]
@@ -131,8 +128,7 @@ impl Group {
             turn: 0,
             sticky: Sticky::default(),
             returned: VecDeque::new(),
-            backlog: VecDeque::new(),
-            backlog_bytes: 0,
+            backlog: Backlog::default(),
             backlog_max: settings.backlog_messages,
             backlog_max_bytes: settings.backlog_bytes,
             soonest: NEVER,
@@ -150,7 +146,7 @@ impl Group {
 
     /// Messages that wait, and their bytes.
     pub fn waiting(&self) -> (usize, usize) {
-        (self.returned.len() + self.backlog.len(), self.backlog_bytes)
+        (self.returned.len() + self.backlog.len(), self.backlog.bytes())
     }
 
     /// Members, present or not.
@@ -254,16 +250,15 @@ impl Group {
     ///
     /// A desk group takes all: its publishers are refused as soon as they see it full. What was on its way through
     /// the mailboxes meanwhile is acknowledged already.
-    pub(super) fn wait(&mut self, number: u64, message: Arc<Message>) -> Result<(), Lost> {
+    pub(super) fn wait(&mut self, number: u64, message: Arc<Message>, durable: bool) -> Result<(), Lost> {
         let room = !self.members.is_empty()
             && self.backlog.len() < self.backlog_max
-            && self.backlog_bytes + message.weight() <= self.backlog_max_bytes;
+            && self.backlog.bytes() + message.weight() <= self.backlog_max_bytes;
         if self.desk.is_none() && !room {
             return Err(1);
         }
-        self.backlog_bytes += message.weight();
         self.soonest = self.soonest.min(message.expires_at());
-        self.backlog.push_back((number, message));
+        self.backlog.push(number, message, durable && self.kept);
         self.show();
         Ok(())
     }
@@ -272,20 +267,23 @@ impl Group {
         if let Some(waits) = self.returned.pop_front() {
             return Some(waits);
         }
-        let waits = self.backlog.pop_front()?;
-        self.backlog_bytes -= waits.1.weight();
+        let waits = self.backlog.pop()?;
         self.show();
         Some(waits)
     }
 
-    pub(super) fn first_waiting(&self) -> Option<&Waits> {
-        self.returned.front().or_else(|| self.backlog.front())
+    /// The message whose turn it is, if it is in memory.
+    pub(super) fn first_waiting(&self) -> Option<&Arc<Message>> {
+        match self.returned.front() {
+            Some((_, message)) => Some(message),
+            None => self.backlog.first(),
+        }
     }
 
     pub(super) fn show(&self) {
         if let Some(shown) = &self.desk {
             shown.messages.store(self.backlog.len(), Ordering::Release);
-            shown.bytes.store(self.backlog_bytes, Ordering::Release);
+            shown.bytes.store(self.backlog.bytes(), Ordering::Release);
         }
     }
 
@@ -298,9 +296,8 @@ impl Group {
     }
 
     pub(super) fn drop_expired(&mut self, now: Millis) -> Numbers {
-        let mut dropped = Numbers::new();
-        let mut soonest = NEVER;
-        let mut stays = |(number, message): &Waits| {
+        let (mut dropped, mut soonest) = self.backlog.drop_expired(now);
+        self.returned.retain(|(number, message)| {
             let stays = !message.expired(now);
             if stays {
                 soonest = soonest.min(message.expires_at());
@@ -308,10 +305,7 @@ impl Group {
                 dropped.push(*number);
             }
             stays
-        };
-        self.returned.retain(&mut stays);
-        self.backlog.retain(&mut stays);
-        self.backlog_bytes = self.backlog.iter().map(|(_, message)| message.weight()).sum();
+        });
         self.soonest = soonest;
         self.show();
         dropped

@@ -27,6 +27,13 @@ pub enum Purpose {
     },
     /// A page of retained messages.
     Page(Box<Incomplete>),
+    /// Messages of a shared group.
+    Backlog {
+        /// The group's text.
+        text: Arc<str>,
+        /// Their numbers.
+        numbers: Vec<u64>,
+    },
 }
 
 /// A page of retained messages of which some are in the store.

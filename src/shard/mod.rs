@@ -6,6 +6,7 @@
 
 mod acks;
 mod answers;
+mod backlog;
 mod bytes;
 mod census;
 pub mod chunks;

@@ -9,6 +9,7 @@ use super::group::Over;
 use super::interest::Mask;
 use super::lookups::Purpose;
 use super::mailbox::{Gone, Join, Mail, Serial, Share};
+use super::records;
 use super::{Core, End, ShardId};
 use crate::message::{ELSEWHERE, MessageRef, SubscriptionIds, Via};
 use crate::metrics::{CloseReason, DropReason};
@@ -220,6 +221,23 @@ impl Core {
                 self.given(group, assigned.via.number.get());
             }
         }
+        if let Some((text, numbers)) = self.groups.wanted(group) {
+            let keys = numbers.iter().map(|number| records::group_key(&text, *number)).collect();
+            self.clients.lookups.ask(&self.clients.ledger, Purpose::Backlog { text, numbers }, keys);
+        }
+    }
+
+    /// Messages that wait in a group have come from the store.
+    fn backlog_came(&mut self, text: &str, numbers: &[u64], values: &[Option<Box<[u8]>>]) {
+        let Some(group) = self.groups.answered(text) else { return };
+        for (number, value) in numbers.iter().zip(values) {
+            let message = value.as_deref().and_then(|value| records::read_body(value, "", self.clients.now));
+            if !self.groups.arrived(group, *number, message) {
+                self.clients.counters.messages_dropped.bump(DropReason::StoreDamaged);
+                self.given(group, *number);
+            }
+        }
+        self.drain_group(group);
     }
 
     /// Lets go of what has expired while it waited for a member [MQTT-3.3.2-5].
@@ -300,6 +318,7 @@ impl Core {
                 Purpose::Deliveries { session, generation, wanted } => {
                     self.clients.fetched((session, generation), &wanted, &found.values);
                 }
+                Purpose::Backlog { text, numbers } => self.backlog_came(&text, &numbers, &found.values),
                 Purpose::Page(incomplete) => self.complete(*incomplete, &found.values),
             }
         }

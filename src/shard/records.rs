@@ -162,6 +162,13 @@ pub(super) fn put_group_key(out: &mut Vec<u8>, text: &str, number: u64) {
     out.extend_from_slice(&number.to_be_bytes());
 }
 
+/// The document of a message in a group.
+pub(super) fn group_key(text: &str, number: u64) -> (Table, Box<[u8]>) {
+    let mut key = Vec::with_capacity(text.len() + 9);
+    put_group_key(&mut key, text, number);
+    (Table::Groups, key.into())
+}
+
 /// A group's text and a message's number.
 pub(super) fn read_group_key(key: &[u8]) -> Option<(&str, u64)> {
     let (text, number) = key.split_last_chunk()?;

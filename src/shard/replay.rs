@@ -109,14 +109,13 @@ impl Core {
                     }
                     asked_here = true;
                     walked = !is_exact(&question.filter);
-                    match self.answer(&question) {
-                        Some(page) => self.page(page),
-                        None => {
-                            if let Some(replay) = self.replay_of(session) {
-                                replay.asked = true;
-                            }
-                            return walked;
+                    if let Some(page) = self.answer(&question) {
+                        self.page(page);
+                    } else {
+                        if let Some(replay) = self.replay_of(session) {
+                            replay.asked = true;
                         }
+                        return walked;
                     }
                 }
                 Next::Ask(question, shard) => {

@@ -297,7 +297,7 @@ impl Restoring<'_> {
         };
         let home = self.home(text);
         // The desk's groups are there without members; any other has lost its last one.
-        if !self.core(home).is_some_and(|core| core.groups.restore(text, number, message)) {
+        if !self.core(home).is_some_and(|core| core.groups.restore(text, number, &message)) {
             return Outcome::Orphan;
         }
         self.report.given += 1;

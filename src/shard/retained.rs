@@ -181,7 +181,6 @@ impl Core {
     }
 
     fn damaged(&mut self, topic: &str) {
-        tracing::error!(topic, "a retained message in the store is damaged or missing");
         self.clients.counters.messages_dropped.bump(DropReason::StoreDamaged);
         self.retained.clear(topic, true);
         self.clients.ledger.forget_retained(topic);

@@ -108,14 +108,13 @@ impl Groups {
 
     /// Puts back a message that a group had when the process ended, behind those that were put back before. `false`:
     /// there is no such group any more.
-    pub fn restore(&mut self, text: &str, number: u64, message: Arc<Message>) -> bool {
+    pub fn restore(&mut self, text: &str, number: u64, message: &Message) -> bool {
         self.next = self.next.max(number + 1);
         let key = self.by_text.get(text).copied();
         let Some(group) = key.and_then(|key| self.all.get_mut(key as usize)) else { return false };
         group.written.insert(number);
-        group.backlog_bytes += message.weight();
         group.soonest = group.soonest.min(message.expires_at());
-        group.backlog.push_back((number, message));
+        group.backlog.restore(number, message);
         group.show();
         true
     }
@@ -249,9 +248,32 @@ impl Groups {
         group.map_or_else(Numbers::new, |group| group.drop_expired(now))
     }
 
-    /// Keeps a message until a member has room.
-    pub fn wait(&mut self, key: u32, number: u64, message: Arc<Message>) -> Result<(), Lost> {
-        self.all.get_mut(key as usize).map_or(Err(1), |group| group.wait(number, message))
+    /// Keeps a message until a member has room. `durable`: it is written down if its group's messages are.
+    pub fn wait(&mut self, key: u32, number: u64, message: Arc<Message>, durable: bool) -> Result<(), Lost> {
+        self.all.get_mut(key as usize).map_or(Err(1), |group| group.wait(number, message, durable))
+    }
+
+    /// What has to be fetched so that there is something to give to those members that are there: the group's text, and
+    /// the messages' numbers.
+    pub fn wanted(&mut self, key: u32) -> Option<(Arc<str>, Vec<u64>)> {
+        let group = self.all.get_mut(key as usize).filter(|group| !group.present.is_empty())?;
+        let wanted = group.backlog.wanted();
+        (!wanted.is_empty()).then(|| (group.text.clone(), wanted))
+    }
+
+    /// What was asked for has come: the group's key, if it is still there.
+    pub fn answered(&mut self, text: &str) -> Option<u32> {
+        let key = self.by_text.get(text).copied()?;
+        self.all.get_mut(key as usize)?.backlog.answered();
+        Some(key)
+    }
+
+    /// A message has come from the store. `false`: there is none, and it is given up.
+    pub fn arrived(&mut self, key: u32, number: u64, message: Option<Arc<Message>>) -> bool {
+        let Some(group) = self.all.get_mut(key as usize) else { return true };
+        let came = group.backlog.arrived(number, message);
+        group.show();
+        came
     }
 
     /// The next message that waits, with the member that takes it now.
@@ -263,7 +285,7 @@ impl Groups {
             return None;
         }
         // Taken out only when there is a member with room: what a lost member returns meanwhile is older.
-        let (_, first) = group.first_waiting()?.clone();
+        let first = group.first_waiting()?.clone();
         let slot = group.choose(first.view().topic, self.caps, &mut dice)?;
         let (number, message) = group.take_waiting()?;
         let counted = message.view().qos as u8 > 0
@@ -308,7 +330,7 @@ mod tests {
         assert!(matches!(groups.dispatch(key, "q/1", 4, 1), Chosen::Member(_)));
         // The member is full: the second waits, and is still looked at whenever something settles.
         let Chosen::Wait(number) = groups.dispatch(key, "q/1", 4, 1) else { unreachable!("it is full") };
-        groups.wait(key, number, message(b"2")).unwrap();
+        groups.wait(key, number, message(b"2"), false).unwrap();
         assert!(groups.next(key).is_none());
         let (text, returned) = ("$share/g/q/#".into(), vec![(1, message(b"1"))]);
         groups.gone(Gone { text, shard: 0, session: 1, stay: 1, arrived: u64::MAX, returned, away: true });

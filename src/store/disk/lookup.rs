@@ -9,6 +9,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::super::{Found, Lane, Lookup, Table};
+use super::overlay::Untouched;
 use super::shared::Shared;
 use super::view::{Trees, guarded};
 
@@ -98,8 +99,8 @@ pub(super) fn run(shared: &Shared) {
         let mut values = Vec::with_capacity(keys.len());
         for (table, key) in keys {
             match read(shared, table, &key) {
-                Some(value) => values.push(value),
-                None => return,
+                Ok(value) => values.push(value),
+                Err(Ended) => return,
             }
         }
         desk.answer(lane, Found { ticket, values });
@@ -107,22 +108,28 @@ pub(super) fn run(shared: &Shared) {
     }
 }
 
-/// A document. `None`: the store ended meanwhile.
-fn read(shared: &Shared, table: Table, key: &[u8]) -> Option<Option<Box<[u8]>>> {
+/// The store has ended.
+struct Ended;
+
+/// Reads a document, however often that takes.
+fn read(shared: &Shared, table: Table, key: &[u8]) -> Result<Option<Box<[u8]>>, Ended> {
     loop {
         // First what is newer: what leaves memory is in the view before.
         {
             let tables = shared.tables.lock();
-            let frozen = tables.frozen.as_ref().and_then(|frozen| frozen.get(table, key));
-            if let Some(change) = tables.active.get(table, key).or(frozen) {
-                return Some(change.map(Box::from));
+            let mut newer = tables.active.get(table, key);
+            if let Some(frozen) = &tables.frozen {
+                newer = newer.or_else(|Untouched| frozen.get(table, key));
+            }
+            if let Ok(change) = newer {
+                return Ok(change.map(Box::from));
             }
         }
         let trees = shared.lookups.trees.lock();
         let read = trees.as_ref().map(|trees| guarded(|| trees.get(table, key)));
         drop(trees);
         match read {
-            Some(Ok(value)) => return Some(value),
+            Some(Ok(value)) => return Ok(value),
             Some(Err(broken)) => {
                 let mut tables = shared.tables.lock();
                 tables.unreadable = Some(broken);
@@ -136,7 +143,7 @@ fn read(shared: &Shared, table: Table, key: &[u8]) -> Option<Option<Box<[u8]>>> 
             shared.lookups.work.wait_for(&mut asked, BACK_OFF);
         }
         if asked.ended {
-            return None;
+            return Err(Ended);
         }
     }
 }

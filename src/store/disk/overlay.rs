@@ -10,6 +10,10 @@ const ENTRY_BYTES: usize = 80;
 /// A new value, or a deletion.
 type Change = Option<Box<[u8]>>;
 
+/// A document has not changed.
+#[derive(Debug)]
+pub(super) struct Untouched;
+
 /// Net changes over documents that are elsewhere.
 #[derive(Debug, Default)]
 pub(super) struct Overlay {
@@ -43,9 +47,9 @@ impl Overlay {
         }
     }
 
-    /// What has become of a document: `Some(None)` if it was deleted, `None` if it was not touched.
-    pub(super) fn get(&self, table: Table, key: &[u8]) -> Option<Option<&[u8]>> {
-        self.entries.get(place(table, key).as_slice()).map(|change| change.as_deref())
+    /// What has become of a document, `None` if it was deleted. An error: it was not touched.
+    pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<&[u8]>, Untouched> {
+        self.entries.get(place(table, key).as_slice()).map(Option::as_deref).ok_or(Untouched)
     }
 
     /// Whether it changes nothing.
