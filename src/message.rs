@@ -206,65 +206,24 @@ pub struct Away {
     pub qos: QoS,
 }
 
-/// What is owed, wherever it is.
-#[derive(Clone, Debug)]
-pub enum Owed {
-    /// In memory.
-    Here(Delivery),
-    /// In the store.
-    Away(Away),
-}
-
-/// What is owed, borrowed.
-#[derive(Clone, Copy, Debug)]
-pub enum OwedRef<'a> {
-    /// In memory.
-    Here(&'a Delivery),
-    /// In the store.
-    Away(Away),
-}
-
-impl<'a> From<&'a Delivery> for OwedRef<'a> {
-    fn from(delivery: &'a Delivery) -> Self {
-        Self::Here(delivery)
-    }
-}
-
-impl<'a> From<&'a Owed> for OwedRef<'a> {
-    fn from(owed: &'a Owed) -> Self {
-        match owed {
-            Owed::Here(delivery) => Self::Here(delivery),
-            Owed::Away(away) => Self::Away(*away),
-        }
-    }
-}
-
-impl OwedRef<'_> {
+/// What strikes a delivery off, wherever its message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Its number in the session.
+    pub number: u64,
     /// The group it came through, with the message's weight.
-    #[inline]
-    pub fn via(self) -> Option<(Via, u32)> {
-        match self {
-            Self::Here(delivery) => Some((delivery.via?, delivery.message.weight() as u32)),
-            Self::Away(_) => None,
-        }
-    }
-
-    /// QoS of the delivery.
-    #[inline]
-    pub fn qos(self) -> QoS {
-        match self {
-            Self::Here(delivery) => delivery.qos,
-            Self::Away(away) => away.qos,
-        }
-    }
-
+    pub via: Option<(Via, u32)>,
     /// What the store knows the message by if several wait for it; 0 if not.
+    pub body: u64,
+    /// QoS of the delivery.
+    pub qos: QoS,
+}
+
+impl Away {
+    /// What strikes it off.
     #[inline]
-    pub fn body(self) -> u64 {
-        match self {
-            Self::Here(delivery) => delivery.body,
-            Self::Away(away) => away.body,
-        }
+    pub fn settled(&self, number: u64) -> Settled {
+        Settled { number, via: None, body: self.body, qos: self.qos }
     }
 }
 
@@ -272,6 +231,13 @@ impl Delivery {
     /// What stays of it in memory when its message is in the store.
     pub fn away(&self) -> Away {
         Away { body: self.body, weight: self.message.weight() as u32, qos: self.qos }
+    }
+
+    /// What strikes it off.
+    #[inline]
+    pub fn settled(&self, number: u64) -> Settled {
+        let via = self.via.map(|via| (via, self.message.weight() as u32));
+        Settled { number, via, body: self.body, qos: self.qos }
     }
 }
 

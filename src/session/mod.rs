@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 pub use connection::{Aliases, Connection, NO_SESSION, Phase, Rare};
-pub use outbox::{Acknowledged, Next, Number, Numbered, Outbox, Stage};
+pub use outbox::{Acknowledged, Next, Number, Outbox, Stage};
 
 use hashbrown::HashMap;
 use smallvec::SmallVec;

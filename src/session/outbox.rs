@@ -13,9 +13,9 @@ mod waiting;
 
 use std::collections::VecDeque;
 
-use crate::message::{Away, Delivery, Millis, Owed, OwedRef};
+use crate::message::{Away, Delivery, Millis, Settled};
 use crate::protocol::{PacketId, QoS};
-use waiting::Waiting;
+use waiting::{Place, Waiting};
 
 /// The first packet id of a session.
 const FIRST: PacketId = match PacketId::new(1) {
@@ -49,15 +49,6 @@ pub type Number = u64;
 struct Sent {
     number: Number,
     stage: Stage,
-}
-
-/// A delivery with its number.
-#[derive(Debug)]
-pub struct Numbered {
-    /// Its number.
-    pub number: Number,
-    /// What is owed.
-    pub owed: Owed,
 }
 
 /// A delivery whose turn it is.
@@ -97,9 +88,9 @@ pub struct Outbox {
 #[derive(Debug)]
 pub enum Acknowledged {
     /// The delivery is complete.
-    Complete(Numbered),
-    /// PUBREC taken: PUBREL has to be sent now.
-    Release(Option<Numbered>),
+    Complete(Settled),
+    /// PUBREC taken: PUBREL has to be sent now. The message is done with, unless it was so before.
+    Release(Option<Settled>),
     /// PUBCOMP taken.
     Finished(Number),
     /// No such packet id is in flight, or not at this stage.
@@ -118,13 +109,14 @@ fn id_of(number: Number) -> u16 {
 const MAX_SPAN: Number = IDS - 1;
 
 impl Sent {
-    fn owed(self) -> Option<Numbered> {
-        let owed = match self.stage {
-            Stage::Published(delivery) => Owed::Here(delivery),
-            Stage::Away(away) => Owed::Away(away),
-            Stage::Released | Stage::Done => return None,
-        };
-        Some(Numbered { number: self.number, owed })
+    /// What strikes it off, while its message is not done with.
+    #[inline]
+    fn settled(&self) -> Option<Settled> {
+        match &self.stage {
+            Stage::Published(delivery) => Some(delivery.settled(self.number)),
+            Stage::Away(away) => Some(away.settled(self.number)),
+            Stage::Released | Stage::Done => None,
+        }
     }
 }
 
@@ -189,8 +181,8 @@ impl Outbox {
         (stored, connected): (bool, bool),
     ) {
         let stays = !stored || (connected && self.waiting.has_room_here());
-        let owed = if stays { Owed::Here(delivery) } else { Owed::Away(delivery.away()) };
-        self.waiting.push(number, owed, expires_at, false);
+        let place = if stays { Place::Here(Box::new(delivery)) } else { Place::Away(delivery.away()) };
+        self.waiting.push(number, place, expires_at, false);
     }
 
     /// Takes the oldest delivery that waits, if it is in memory, may be sent, and there is room in flight for it.
@@ -206,7 +198,7 @@ impl Outbox {
     }
 
     /// Takes the oldest delivery that waits, whether there is room or not: for dropping it.
-    pub fn pop_waiting(&mut self) -> Option<Numbered> {
+    pub fn pop_waiting(&mut self) -> Option<Settled> {
         self.waiting.pop()
     }
 
@@ -244,7 +236,7 @@ impl Outbox {
     }
 
     /// A message has come from the store; if there is none, its delivery is given up and returned.
-    pub fn arrived(&mut self, number: Number, delivery: Option<Delivery>) -> Option<Numbered> {
+    pub fn arrived(&mut self, number: Number, delivery: Option<Delivery>) -> Option<Settled> {
         let Ok(at) = self.in_flight.binary_search_by_key(&number, |sent| sent.number) else {
             return self.waiting.arrived(number, delivery);
         };
@@ -254,8 +246,8 @@ impl Outbox {
             sent.stage = Stage::Published(delivery);
             return None;
         }
-        drop(self.finish(at));
-        Some(Numbered { number, owed: Owed::Away(away) })
+        self.finish(at);
+        Some(away.settled(number))
     }
 
     /// The client is gone: what `stored` says that the store has need not be in memory.
@@ -293,21 +285,19 @@ impl Outbox {
 
     /// Takes out the entry that stands there.
     #[inline]
-    fn finish(&mut self, at: usize) -> Option<Sent> {
+    fn finish(&mut self, at: usize) {
         if at < self.resend {
             self.live -= 1;
         }
         if at > 0 {
-            let sent = self.in_flight.get_mut(at)?;
-            return Some(Sent {
-                number: sent.number,
-                stage: std::mem::replace(&mut sent.stage, Stage::Done),
-            });
+            if let Some(sent) = self.in_flight.get_mut(at) {
+                sent.stage = Stage::Done;
+            }
+            return;
         }
-        let first = self.in_flight.pop_front();
+        self.in_flight.pop_front();
         self.resend = self.resend.saturating_sub(1);
         self.trim();
-        first
     }
 
     /// The stage of a packet id, and where it stands.
@@ -329,10 +319,9 @@ impl Outbox {
 
     #[inline]
     fn complete(&mut self, at: usize) -> Acknowledged {
-        match self.finish(at).and_then(Sent::owed) {
-            Some(owed) => Acknowledged::Complete(owed),
-            None => Acknowledged::Unknown,
-        }
+        let settled = self.in_flight.get(at).and_then(Sent::settled);
+        self.finish(at);
+        settled.map_or(Acknowledged::Unknown, Acknowledged::Complete)
     }
 
     /// PUBREC: half of a QoS 2 delivery. With an error it is the end of it [MQTT-4.3.3-4].
@@ -348,53 +337,50 @@ impl Outbox {
             return self.complete(at);
         }
         let Some(sent) = self.in_flight.get_mut(at) else { return Acknowledged::Unknown };
-        let published = std::mem::replace(&mut sent.stage, Stage::Released);
-        Acknowledged::Release(Sent { number: sent.number, stage: published }.owed())
+        let settled = sent.settled();
+        sent.stage = Stage::Released;
+        Acknowledged::Release(settled)
     }
 
     /// PUBCOMP: the end of a QoS 2 delivery.
     pub fn pubcomp(&mut self, id: PacketId) -> Acknowledged {
         match self.stage_of(id) {
             Some((at, Stage::Released)) => {
-                self.finish(at).map_or(Acknowledged::Unknown, |sent| Acknowledged::Finished(sent.number))
+                let number = self.in_flight.get(at).map_or(0, |sent| sent.number);
+                self.finish(at);
+                Acknowledged::Finished(number)
             }
             _ => Acknowledged::Unknown,
         }
     }
 
     /// Ends a delivery that cannot be sent again.
-    pub fn abandon(&mut self, id: PacketId) -> Option<Numbered> {
-        self.place(id).and_then(|at| self.finish(at))?.owed()
+    pub fn abandon(&mut self, id: PacketId) -> Option<Settled> {
+        let at = self.place(id)?;
+        let settled = self.in_flight.get(at)?.settled();
+        self.finish(at);
+        settled
     }
 
     /// Puts back what a store has kept: in the order of their numbers, before anything else. `None`: PUBREL was sent,
     /// and so had been everything before it.
     pub fn restore(&mut self, number: Number, owed: Option<(Away, Millis)>) {
         if let Some((away, expires_at)) = owed {
-            self.waiting.push(number, Owed::Away(away), expires_at, true);
+            self.waiting.push(number, Place::Away(away), expires_at, true);
         } else {
-            while let Some(Numbered { number, owed }) = self.waiting.pop() {
-                let stage = match owed {
-                    Owed::Here(delivery) => Stage::Published(delivery),
-                    Owed::Away(away) => Stage::Away(away),
-                };
-                self.in_flight.push_back(Sent { number, stage });
-            }
+            let stages = self.waiting.take_all();
+            self.in_flight.extend(stages.map(|(number, stage)| Sent { number, stage }));
             self.in_flight.push_back(Sent { number, stage: Stage::Released });
         }
         self.next = self.next.max(number + 1);
         self.certain = number;
     }
 
-    /// Everything that is owed: numbers, with what is still needed to send it.
-    pub fn iter(&self) -> impl Iterator<Item = (Number, Option<OwedRef<'_>>)> {
-        let sent = self.in_flight.iter().filter_map(|sent| match &sent.stage {
-            Stage::Published(delivery) => Some((sent.number, Some(OwedRef::Here(delivery)))),
-            Stage::Away(away) => Some((sent.number, Some(OwedRef::Away(*away)))),
-            Stage::Released => Some((sent.number, None)),
-            Stage::Done => None,
-        });
-        sent.chain(self.waiting.iter().map(|(number, owed)| (number, Some(owed))))
+    /// Everything that is owed: numbers, with what strikes it off while its message is not done with.
+    pub fn iter(&self) -> impl Iterator<Item = (Number, Option<Settled>)> {
+        let open = self.in_flight.iter().filter(|sent| !matches!(sent.stage, Stage::Done));
+        let sent = open.map(|sent| (sent.number, sent.settled()));
+        sent.chain(self.waiting.iter().map(|settled| (settled.number, Some(settled))))
     }
 
     /// A new connection resumes the session: everything unacknowledged has to be sent again, in order
@@ -455,7 +441,7 @@ impl Outbox {
     }
 
     /// Drops deliveries that have waited too long [MQTT-3.3.2-5]; says how many and shows each.
-    pub fn drop_expired(&mut self, now: Millis, dropped: impl FnMut(Numbered)) -> usize {
+    pub fn drop_expired(&mut self, now: Millis, dropped: impl FnMut(Settled)) -> usize {
         self.waiting.drop_expired(now, dropped)
     }
 

@@ -2,9 +2,8 @@
 
 use super::Core;
 use super::clients::Clients;
-use crate::message::OwedRef;
 use crate::protocol::{AckKind, PacketId, ReasonCode};
-use crate::session::{Acknowledged, Numbered};
+use crate::session::Acknowledged;
 
 impl Core {
     pub(super) fn puback(&mut self, session: u32, id: PacketId) {
@@ -65,16 +64,16 @@ impl Core {
         let stored = target.stored;
         let Some(outbox) = target.outbox.as_mut() else { return Answer::Unknown };
         let answer = match take(outbox) {
-            Acknowledged::Complete(Numbered { number, owed }) => {
-                settled.extend(OwedRef::from(&owed).via());
-                ledger.settle(stored, number, &owed);
+            Acknowledged::Complete(done) => {
+                settled.extend(done.via);
+                ledger.settle(stored, done);
                 Answer::None
             }
-            Acknowledged::Release(numbered) => {
+            Acknowledged::Release(done) => {
                 // The message has arrived: for its group it is done with, PUBCOMP only ends the handshake.
-                if let Some(Numbered { number, owed }) = &numbered {
-                    settled.extend(OwedRef::from(owed).via());
-                    ledger.half_settle(stored, *number, owed);
+                if let Some(done) = done {
+                    settled.extend(done.via);
+                    ledger.half_settle(stored, done);
                 }
                 return Answer::Release;
             }

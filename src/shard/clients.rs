@@ -7,17 +7,16 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 
 use super::chunks::Chunks;
-use super::ledger::{Answer, Ledger};
-use super::lookups::{Lookups, Purpose};
+use super::ledger::Ledger;
+use super::lookups::Lookups;
 use super::outbuf::{OutBuf, Pool};
-use super::records;
 use super::wire::{Outgoing, Shape};
 use crate::clock::Now;
 use crate::config::settings::{Overflow, SessionSettings, Settings};
-use crate::message::{Delivery, MessageRef, Millis, OwedRef, SubscriptionIds, Via};
+use crate::message::{Delivery, MessageRef, Millis, SubscriptionIds, Via};
 use crate::metrics::{Counters, DropReason, Packet, Qos};
-use crate::protocol::{AckKind, PacketId, QoS, ReasonCode, put_ack};
-use crate::session::{Connection, Next, Number, Numbered, OFFLINE, Outbox, Phase, Session, Stage};
+use crate::protocol::{PacketId, QoS};
+use crate::session::{Connection, OFFLINE, Outbox, Phase, Session};
 
 /// One connection with its bytes.
 #[derive(Debug)]
@@ -99,11 +98,11 @@ pub struct Clients {
     pub terms: Arc<Settings>,
     /// The present, as the driver said.
     pub now: Now,
-    scratch: Vec<u8>,
+    pub(super) scratch: Vec<u8>,
 }
 
 /// Stands for a packet id while only a packet's length is asked for.
-const ANY_ID: PacketId = match PacketId::new(1) {
+pub(super) const ANY_ID: PacketId = match PacketId::new(1) {
     Some(id) => id,
     None => unreachable!(),
 };
@@ -276,8 +275,10 @@ impl Clients {
                     return self.close_outbox(session);
                 }
                 let number = outbox.number();
-                let expires_at = drop_at(&self.terms.session, &delivery, self.now.mono);
-                self.ledger.owe(stored, number, &delivery, expires_at, self.now);
+                if stored != 0 {
+                    let expires_at = drop_at(&self.terms.session, &delivery, self.now.mono);
+                    self.ledger.owe(stored, number, &delivery, expires_at, self.now);
+                }
                 shape.id = Some(outbox.admit(number, delivery));
                 outgoing.write(&shape, &mut client.out, &mut self.pool);
                 count_sent(&mut self.counters, qos, outgoing.message.payload.len());
@@ -299,9 +300,9 @@ impl Clients {
         };
         if delivery.via.is_none() && full(outbox) {
             let Self { settled, ledger, .. } = self;
-            let expired = outbox.drop_expired(self.now.mono, |Numbered { number, owed }| {
-                ledger.settle(stored, number, &owed);
-                settled.extend(OwedRef::from(&owed).via());
+            let expired = outbox.drop_expired(self.now.mono, |done| {
+                ledger.settle(stored, done);
+                settled.extend(done.via);
             });
             self.counters.messages_dropped.add(DropReason::Expired, expired as u64);
         }
@@ -309,9 +310,9 @@ impl Clients {
             self.counters.messages_dropped.bump(DropReason::QueueFull);
             match terms.session.overflow {
                 Overflow::DropOldest => {
-                    if let Some(Numbered { number, owed: oldest }) = outbox.pop_waiting() {
-                        self.ledger.settle(stored, number, &oldest);
-                        self.settled.extend(OwedRef::from(&oldest).via());
+                    if let Some(oldest) = outbox.pop_waiting() {
+                        self.ledger.settle(stored, oldest);
+                        self.settled.extend(oldest.via);
                         continue;
                     }
                 }
@@ -331,146 +332,6 @@ impl Clients {
         }
         let has = self.ledger.has(stored, &delivery);
         outbox.push(number, delivery, expires_at, (has, connection != OFFLINE));
-    }
-
-    /// Sends what an earlier connection left unacknowledged, then what waits, as far as the client's Receive Maximum and its output buffer allow.
-    pub fn pump(&mut self, session: u32) {
-        let Some(target) = self.sessions.get_mut(session as usize) else { return };
-        let stored = target.stored;
-        let (Some(outbox), Some(client)) =
-            (target.outbox.as_mut(), self.connections.get_mut(target.connection as usize))
-        else {
-            return;
-        };
-        while client.out.len() < self.terms.session.outbuf_bytes {
-            let Some((id, stage)) = outbox.next_resend(client.link.receive_maximum) else { break };
-            match stage {
-                Stage::Published(delivery) => {
-                    let shape = Shape {
-                        version: client.link.version,
-                        qos: delivery.qos,
-                        retain: delivery.retain,
-                        dup: true,
-                        id: Some(id),
-                        ids: delivery.ids.as_slice(),
-                        alias: None,
-                    };
-                    let scratch = std::mem::take(&mut self.scratch);
-                    let mut outgoing = Outgoing::new(delivery.message.view(), self.now.mono, false, scratch);
-                    outgoing.owned = Some(delivery.message.clone());
-                    // This connection may take less than the one it was sent on first [MQTT-3.1.2-25].
-                    let too_large = outgoing.packet_len(&shape) > client.link.max_packet as usize;
-                    if !too_large {
-                        outgoing.write(&shape, &mut client.out, &mut self.pool);
-                        count_sent(&mut self.counters, delivery.qos, delivery.message.payload().len());
-                        self.counters.messages_redelivered += 1;
-                    }
-                    self.scratch = outgoing.scratch();
-                    if too_large {
-                        self.counters.messages_dropped.bump(DropReason::TooLarge);
-                        if let Some(Numbered { number, owed }) = outbox.abandon(id) {
-                            self.ledger.settle(stored, number, &owed);
-                            self.settled.extend(OwedRef::from(&owed).via());
-                        }
-                        continue;
-                    }
-                }
-                Stage::Released if let Some(after) = self.ledger.so_far() => {
-                    let answer = Answer::Ack(AckKind::PubRel, id, ReasonCode::SUCCESS);
-                    client.link.held += 1;
-                    self.ledger.hold(target.connection, Some(after), answer);
-                }
-                Stage::Released => {
-                    put_ack(client.out.bytes(&mut self.pool), AckKind::PubRel.first_byte(), id);
-                    self.counters.packets_sent.bump(Packet::PubRel);
-                }
-                Stage::Away(_) | Stage::Done => {}
-            }
-            mark(&mut self.dirty, target.connection, client);
-        }
-        while client.out.len() < self.terms.session.outbuf_bytes {
-            let Some(next) = outbox.next_waiting(client.link.receive_maximum) else { break };
-            let Next { number, delivery, again, expires_at } = next;
-            let message = delivery.message.clone();
-            let (ids, via) = (delivery.ids.clone(), delivery.via);
-            let mut shape = Shape {
-                version: client.link.version,
-                qos: delivery.qos,
-                retain: delivery.retain,
-                dup: again,
-                id: Some(ANY_ID),
-                ids: ids.as_slice(),
-                alias: None,
-            };
-            let expired = expires_at <= self.now.mono;
-            if !expired && client.link.rare.is_some() {
-                assign_alias(&mut client.link, &mut shape, message.view().topic);
-            }
-            let mut outgoing =
-                Outgoing::new(message.view(), self.now.mono, false, std::mem::take(&mut self.scratch));
-            outgoing.owned = Some(message.clone());
-            let reason = if expired {
-                Some(DropReason::Expired)
-            } else {
-                (outgoing.packet_len(&shape) > client.link.max_packet as usize)
-                    .then_some(DropReason::TooLarge)
-            };
-            if let Some(reason) = reason {
-                withdraw_alias(&mut client.link, &shape, message.view().topic);
-                self.counters.messages_dropped.bump(reason);
-                self.ledger.settle(stored, number, &delivery);
-                self.settled.extend(via.map(|via| (via, message.weight() as u32)));
-            } else {
-                shape.id = Some(outbox.admit(number, delivery));
-                outgoing.write(&shape, &mut client.out, &mut self.pool);
-                count_sent(&mut self.counters, shape.qos, message.payload().len());
-                mark(&mut self.dirty, target.connection, client);
-            }
-            self.scratch = outgoing.scratch();
-        }
-        let wanted = outbox.wanted();
-        if !wanted.is_empty() {
-            let keys = records::deliveries(stored, &wanted);
-            let purpose = Purpose::Deliveries { session, generation: target.generation, wanted };
-            self.lookups.ask(&self.ledger, purpose, keys);
-        }
-        self.close_outbox(session);
-    }
-
-    /// A client is gone: what the store has of what it is owed need not be in memory.
-    pub(super) fn set_aside(&mut self, session: u32) {
-        let Some(target) = self.sessions.get_mut(session as usize) else { return };
-        if let Some(outbox) = target.outbox.as_mut() {
-            outbox.set_aside(|delivery| self.ledger.has(target.stored, delivery));
-        }
-    }
-
-    /// Deliveries have come from the store.
-    pub(super) fn fetched(
-        &mut self,
-        (session, generation): (u32, u32),
-        wanted: &[(Number, u64)],
-        values: &[Option<Box<[u8]>>],
-    ) {
-        let Some(target) = self.sessions.get_mut(session as usize) else { return };
-        let (stored, online) = (target.stored, target.connection != OFFLINE);
-        let Some(outbox) = target.outbox.as_mut().filter(|_| target.generation == generation) else { return };
-        outbox.answered();
-        if !online {
-            // They are fetched again when the client is back.
-            return;
-        }
-        let mut values = values.iter().map(Option::as_deref);
-        for &(number, body) in wanted {
-            let value = values.next().flatten();
-            let body = if body == 0 { None } else { values.next().flatten() };
-            let delivery = value.and_then(|value| records::read_delivery(value, body, self.now));
-            if let Some(Numbered { number, owed }) = outbox.arrived(number, delivery) {
-                self.counters.messages_dropped.bump(DropReason::StoreDamaged);
-                self.ledger.settle(stored, number, &owed);
-            }
-        }
-        self.pump(session);
     }
 
     /// Gives the outbox of a session back when nothing is owed any more.
@@ -508,7 +369,7 @@ fn drop_at(terms: &SessionSettings, delivery: &Delivery, now: Millis) -> Millis 
 }
 
 #[inline]
-fn count_sent(counters: &mut Counters, qos: QoS, payload: usize) {
+pub(super) fn count_sent(counters: &mut Counters, qos: QoS, payload: usize) {
     counters.packets_sent.bump(Packet::Publish);
     counters.messages_sent.bump(Qos::level(qos as u8));
     counters.payload_bytes_sent += payload as u64;
@@ -517,7 +378,7 @@ fn count_sent(counters: &mut Counters, qos: QoS, payload: usize) {
 /// Topics shorter than this gain nothing from an alias, which itself takes three bytes.
 const ALIAS_FROM: usize = 8;
 
-fn assign_alias(link: &mut Connection, shape: &mut Shape<'_>, topic: &str) {
+pub(super) fn assign_alias(link: &mut Connection, shape: &mut Shape<'_>, topic: &str) {
     if topic.len() >= ALIAS_FROM
         && let Some(aliases) = link.rare.as_mut().and_then(|rare| rare.outgoing.as_mut())
     {
@@ -527,7 +388,7 @@ fn assign_alias(link: &mut Connection, shape: &mut Shape<'_>, topic: &str) {
 
 /// The packet is not sent, so the client does not learn of an alias that was new in it.
 #[cold]
-fn withdraw_alias(link: &mut Connection, shape: &Shape<'_>, topic: &str) {
+pub(super) fn withdraw_alias(link: &mut Connection, shape: &Shape<'_>, topic: &str) {
     if let Some((_, false)) = shape.alias
         && let Some(aliases) = link.rare.as_mut().and_then(|rare| rare.outgoing.as_mut())
     {

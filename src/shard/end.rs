@@ -156,7 +156,7 @@ impl Core {
             let owed = usize::from(outbox.in_flight()) + outbox.waiting();
             self.clients.counters.messages_dropped.add(DropReason::SessionEnded, owed as u64);
             // What its groups may not give to anybody else any more.
-            self.clients.settled.extend(outbox.iter().filter_map(|(_, owed)| owed?.via()));
+            self.clients.settled.extend(outbox.iter().filter_map(|(_, owed)| owed?.via));
         }
     }
 }

@@ -17,7 +17,7 @@ use super::interest::Mask;
 use super::mailbox::Serial;
 use super::records;
 use crate::clock::Now;
-use crate::message::{Delivery, MessageRef, Millis, OwedRef};
+use crate::message::{Delivery, MessageRef, Millis, Settled};
 use crate::metrics::Packet;
 use crate::protocol::{AckKind, PacketId, QoS, ReasonCode};
 use crate::session::{Number, Session};
@@ -318,7 +318,7 @@ impl Ledger {
         }
         for (number, delivery) in session.outbox.iter().flat_map(|outbox| outbox.iter()) {
             match delivery {
-                Some(owed) => self.settle(stored, number, owed),
+                Some(owed) => self.settle(stored, owed),
                 None => self.finish(stored, number),
             }
         }
@@ -359,8 +359,8 @@ impl Ledger {
     /// Whether a delivery has a document. A shared group keeps its messages itself, but a client that has taken one at
     /// QoS 2 also holds the packet id until it is released.
     #[inline]
-    fn noted(&self, stored: u64, owed: OwedRef<'_>) -> bool {
-        stored != 0 && self.on() && (owed.via().is_none() || owed.qos() == QoS::ExactlyOnce)
+    fn noted(&self, stored: u64, through_group: bool, qos: QoS) -> bool {
+        stored != 0 && self.on() && (!through_group || qos == QoS::ExactlyOnce)
     }
 
     /// Whether the store has the message of a delivery to a session of this number.
@@ -371,7 +371,7 @@ impl Ledger {
     /// A session that is kept is owed a delivery, which is dropped after `expires_at`.
     #[inline]
     pub fn owe(&mut self, stored: u64, number: Number, delivery: &Delivery, expires_at: Millis, now: Now) {
-        if self.noted(stored, delivery.into()) {
+        if self.noted(stored, delivery.via.is_some(), delivery.qos) {
             self.put_owed(stored, number, delivery, expires_at, now);
         }
     }
@@ -427,10 +427,9 @@ impl Ledger {
 
     /// A delivery is done with, or taken back.
     #[inline]
-    pub fn settle<'d>(&mut self, stored: u64, number: Number, owed: impl Into<OwedRef<'d>>) {
-        let owed = owed.into();
-        if self.noted(stored, owed) {
-            self.delete_owed(stored, number, owed.body());
+    pub fn settle(&mut self, stored: u64, done: Settled) {
+        if self.noted(stored, done.via.is_some(), done.qos) {
+            self.delete_owed(stored, done.number, done.body);
         }
     }
 
@@ -441,12 +440,11 @@ impl Ledger {
     }
 
     /// PUBREC has come: the message itself is done with.
-    pub fn half_settle<'d>(&mut self, stored: u64, number: Number, owed: impl Into<OwedRef<'d>>) {
-        let owed = owed.into();
+    pub fn half_settle(&mut self, stored: u64, done: Settled) {
         // The document of what came through a group says this from the beginning.
-        if self.noted(stored, owed) && owed.via().is_none() {
-            self.put(Table::Owed, |out| put_owed_key(out, stored, number), records::put_released);
-            self.unrefer(owed.body());
+        if self.noted(stored, done.via.is_some(), done.qos) && done.via.is_none() {
+            self.put(Table::Owed, |out| put_owed_key(out, stored, done.number), records::put_released);
+            self.unrefer(done.body);
         }
     }
 

@@ -23,6 +23,7 @@ pub mod mailbox;
 pub mod outbuf;
 mod post;
 pub mod publish;
+mod pump;
 mod records;
 mod replay;
 pub mod restore;

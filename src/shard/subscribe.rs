@@ -201,7 +201,7 @@ impl Core {
             let theirs =
                 |delivery: &Delivery| delivery.via.is_some_and(|via| returned.contains_key(&via.stay));
             for (number, delivery) in outbox.take_shared(false, theirs) {
-                self.clients.ledger.settle(target.stored, number, &delivery);
+                self.clients.ledger.settle(target.stored, delivery.settled(number));
                 if let Some(via) = delivery.via {
                     returned.entry(via.stay).or_default().push(delivery);
                 }
@@ -225,7 +225,7 @@ impl Core {
         {
             let theirs = |delivery: &Delivery| delivery.via.is_some_and(|via| via.stay == stay);
             for (number, delivery) in outbox.take_shared(true, theirs) {
-                self.clients.ledger.settle(target.stored, number, &delivery);
+                self.clients.ledger.settle(target.stored, delivery.settled(number));
                 waiting.push(delivery);
             }
         }

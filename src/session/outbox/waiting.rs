@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::{Next, Number, Numbered, SOME, SOME_BYTES};
-use crate::message::{Away, Delivery, Millis, NEVER, Owed, OwedRef};
+use super::{Next, Number, SOME, SOME_BYTES, Stage};
+use crate::message::{Away, Delivery, Millis, NEVER, Settled};
 use crate::protocol::QoS;
 
 #[derive(Debug)]
@@ -18,7 +18,7 @@ struct Slot {
 
 /// A session may have many thousands of these: a delivery that is in memory stands apart.
 #[derive(Debug)]
-enum Place {
+pub(super) enum Place {
     Here(Box<Delivery>),
     Away(Away),
 }
@@ -33,10 +33,10 @@ impl Place {
         }
     }
 
-    fn into_owed(self) -> Owed {
+    fn settled(&self, number: Number) -> Settled {
         match self {
-            Self::Here(delivery) => Owed::Here(*delivery),
-            Self::Away(away) => Owed::Away(away),
+            Self::Here(delivery) => delivery.settled(number),
+            Self::Away(away) => away.settled(number),
         }
     }
 }
@@ -86,25 +86,15 @@ impl Waiting {
         })
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Number, OwedRef<'_>)> {
-        self.slots.iter().map(|slot| {
-            let owed = match &slot.place {
-                Place::Here(delivery) => OwedRef::Here(delivery),
-                Place::Away(away) => OwedRef::Away(*away),
-            };
-            (slot.number, owed)
-        })
+    pub(super) fn iter(&self) -> impl Iterator<Item = Settled> {
+        self.slots.iter().map(|slot| slot.place.settled(slot.number))
     }
 
-    pub(super) fn push(&mut self, number: Number, owed: Owed, expires_at: Millis, again: bool) {
+    pub(super) fn push(&mut self, number: Number, place: Place, expires_at: Millis, again: bool) {
         if self.slots.is_empty() {
             self.soonest = NEVER;
         }
         self.soonest = self.soonest.min(expires_at);
-        let place = match owed {
-            Owed::Here(delivery) => Place::Here(Box::new(delivery)),
-            Owed::Away(away) => Place::Away(away),
-        };
         self.count(&place, 1);
         self.slots.push_back(Slot { number, expires_at, place, again });
     }
@@ -136,15 +126,25 @@ impl Waiting {
         Some(Next { number, delivery: *delivery, expires_at, again })
     }
 
-    /// Takes the oldest.
-    pub(super) fn pop(&mut self) -> Option<Numbered> {
+    /// Drops the oldest.
+    pub(super) fn pop(&mut self) -> Option<Settled> {
         let slot = self.slots.pop_front()?;
         self.count(&slot.place, -1);
-        Some(Numbered { number: slot.number, owed: slot.place.into_owed() })
+        Some(slot.place.settled(slot.number))
+    }
+
+    /// Takes all, as what was sent.
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = (Number, Stage)> + use<> {
+        let slots = std::mem::take(&mut self.slots);
+        (self.bytes, self.here, self.here_bytes) = (0, 0, 0);
+        slots.into_iter().map(|slot| match slot.place {
+            Place::Here(delivery) => (slot.number, Stage::Published(*delivery)),
+            Place::Away(away) => (slot.number, Stage::Away(away)),
+        })
     }
 
     /// See [`super::Outbox::arrived`].
-    pub(super) fn arrived(&mut self, number: Number, delivery: Option<Delivery>) -> Option<Numbered> {
+    pub(super) fn arrived(&mut self, number: Number, delivery: Option<Delivery>) -> Option<Settled> {
         let at = self.slots.binary_search_by_key(&number, |slot| slot.number).ok()?;
         let slot = self.slots.get_mut(at).filter(|slot| matches!(slot.place, Place::Away(_)))?;
         if let Some(delivery) = delivery {
@@ -157,7 +157,7 @@ impl Waiting {
         }
         let slot = self.slots.remove(at)?;
         self.count(&slot.place, -1);
-        Some(Numbered { number, owed: slot.place.into_owed() })
+        Some(slot.place.settled(number))
     }
 
     /// Leaves to the store what it has.
@@ -190,7 +190,7 @@ impl Waiting {
     }
 
     /// See [`super::Outbox::drop_expired`].
-    pub(super) fn drop_expired(&mut self, now: Millis, mut dropped: impl FnMut(Numbered)) -> usize {
+    pub(super) fn drop_expired(&mut self, now: Millis, mut dropped: impl FnMut(Settled)) -> usize {
         if self.soonest > now {
             return 0;
         }
@@ -202,7 +202,7 @@ impl Waiting {
                 self.slots.push_back(slot);
             } else {
                 self.count(&slot.place, -1);
-                dropped(Numbered { number: slot.number, owed: slot.place.into_owed() });
+                dropped(slot.place.settled(slot.number));
             }
         }
         before - self.slots.len()
