@@ -434,6 +434,7 @@ mod tests {
             from: ELSEWHERE,
             qos,
             retain: false,
+            snappy: false,
         };
         Delivery {
             message: message.to_message(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 
 use super::chunks::Chunks;
+use super::encoding::Expanded;
 use super::ledger::{Answer, Ledger};
 use super::outbuf::{OutBuf, Pool};
 use super::wire::{Outgoing, Shape};
@@ -87,6 +88,8 @@ pub struct Clients {
     pub refused: usize,
     /// Deliveries of shared groups that are done with: told to the groups at the end of the step.
     pub settled: Vec<(Via, u32)>,
+    /// Messages that were expanded a moment ago.
+    pub expanded: Expanded,
     /// What is written down, and the answers that wait for it.
     pub ledger: Ledger,
     /// What this shard has counted.
@@ -121,6 +124,7 @@ impl Clients {
             overflowed: Vec::new(),
             refused: 0,
             settled: Vec::new(),
+            expanded: Expanded::default(),
             ledger,
             counters: Counters::default(),
             terms,
@@ -180,8 +184,9 @@ impl Clients {
     }
 
     /// Ends a round of deliveries.
-    pub fn delivered(&mut self, outgoing: Outgoing<'_>) {
-        self.scratch = outgoing.scratch();
+    #[inline]
+    pub fn delivered(&mut self, mut outgoing: Outgoing<'_>) {
+        self.scratch = outgoing.finish(&mut self.expanded, &mut self.counters);
     }
 
     /// Gives a message to one session: into its output buffer, its queue, or nowhere, which is counted.
@@ -217,12 +222,13 @@ impl Clients {
         if client.link.rare.is_some() {
             assign_alias(&mut client.link, &mut shape, outgoing.message.topic);
         }
-        if client.link.max_packet != u32::MAX && outgoing.packet_len(&shape) > client.link.max_packet as usize
+        if client.link.max_packet != u32::MAX
+            && outgoing.packet_len(&shape, &client.link) > client.link.max_packet as usize
         {
             withdraw_alias(&mut client.link, &shape, outgoing.message.topic);
             return self.counters.messages_dropped.bump(DropReason::TooLarge);
         }
-        outgoing.write(&shape, &mut client.out, &mut self.pool);
+        outgoing.write(&shape, &client.link, &mut client.out, &mut self.pool);
         count_sent(&mut self.counters, qos, outgoing.message.payload.len());
         mark(&mut self.dirty, target.connection, client);
     }
@@ -264,7 +270,8 @@ impl Clients {
                 if link.rare.is_some() {
                     assign_alias(link, &mut shape, outgoing.message.topic);
                 }
-                if link.max_packet != u32::MAX && outgoing.packet_len(&shape) > link.max_packet as usize {
+                if link.max_packet != u32::MAX && outgoing.packet_len(&shape, link) > link.max_packet as usize
+                {
                     withdraw_alias(link, &shape, outgoing.message.topic);
                     self.counters.messages_dropped.bump(DropReason::TooLarge);
                     self.settled.extend(via.map(|via| (via, outgoing.message.weight() as u32)));
@@ -273,7 +280,7 @@ impl Clients {
                 let number = outbox.number();
                 self.ledger.owe(stored, number, &delivery, self.now);
                 shape.id = Some(outbox.admit(number, delivery));
-                outgoing.write(&shape, &mut client.out, &mut self.pool);
+                outgoing.write(&shape, &client.link, &mut client.out, &mut self.pool);
                 count_sent(&mut self.counters, qos, outgoing.message.payload.len());
                 mark(&mut self.dirty, connection, client);
             }
@@ -350,14 +357,16 @@ impl Clients {
                     let scratch = std::mem::take(&mut self.scratch);
                     let mut outgoing = Outgoing::new(delivery.message.view(), self.now.mono, false, scratch);
                     outgoing.owned = Some(delivery.message.clone());
+                    outgoing.recall(&self.expanded);
                     // This connection may take less than the one it was sent on first [MQTT-3.1.2-25].
-                    let too_large = outgoing.packet_len(&shape) > client.link.max_packet as usize;
+                    let too_large =
+                        outgoing.packet_len(&shape, &client.link) > client.link.max_packet as usize;
                     if !too_large {
-                        outgoing.write(&shape, &mut client.out, &mut self.pool);
+                        outgoing.write(&shape, &client.link, &mut client.out, &mut self.pool);
                         count_sent(&mut self.counters, delivery.qos, delivery.message.payload().len());
                         self.counters.messages_redelivered += 1;
                     }
-                    self.scratch = outgoing.scratch();
+                    self.scratch = outgoing.finish(&mut self.expanded, &mut self.counters);
                     if too_large {
                         self.counters.messages_dropped.bump(DropReason::TooLarge);
                         if let Some(Numbered { number, delivery, .. }) = outbox.abandon(id) {
@@ -402,10 +411,11 @@ impl Clients {
             let mut outgoing =
                 Outgoing::new(message.view(), self.now.mono, false, std::mem::take(&mut self.scratch));
             outgoing.owned = Some(message.clone());
+            outgoing.recall(&self.expanded);
             let reason = if expired {
                 Some(DropReason::Expired)
             } else {
-                (outgoing.packet_len(&shape) > client.link.max_packet as usize)
+                (outgoing.packet_len(&shape, &client.link) > client.link.max_packet as usize)
                     .then_some(DropReason::TooLarge)
             };
             if let Some(reason) = reason {
@@ -415,11 +425,11 @@ impl Clients {
                 self.settled.extend(via.map(|via| (via, message.weight() as u32)));
             } else {
                 shape.id = Some(outbox.admit(number, delivery));
-                outgoing.write(&shape, &mut client.out, &mut self.pool);
+                outgoing.write(&shape, &client.link, &mut client.out, &mut self.pool);
                 count_sent(&mut self.counters, shape.qos, message.payload().len());
                 mark(&mut self.dirty, target.connection, client);
             }
-            self.scratch = outgoing.scratch();
+            self.scratch = outgoing.finish(&mut self.expanded, &mut self.counters);
         }
         self.close_outbox(session);
     }
