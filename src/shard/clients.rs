@@ -185,7 +185,7 @@ impl Clients {
 
     /// Ends a round of deliveries.
     #[inline]
-    pub fn delivered(&mut self, mut outgoing: Outgoing<'_>) {
+    pub fn delivered(&mut self, outgoing: Outgoing<'_>) {
         self.scratch = outgoing.finish(&mut self.expanded, &mut self.counters);
     }
 

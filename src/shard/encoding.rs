@@ -13,7 +13,7 @@ use super::publish::Refused;
 use crate::message::{ELSEWHERE, Message, MessageRef, NEVER};
 use crate::metrics::PublishRefusal;
 use crate::protocol::{
-    CONTENT_ENCODING, PublishProperties, QoS, ReasonCode, Will, forwarded_properties, varint_len,
+    CONTENT_ENCODING, Publish, PublishProperties, QoS, ReasonCode, Will, forwarded_properties, varint_len,
     without_user_property,
 };
 use crate::session::WillState;
@@ -61,50 +61,31 @@ impl Expanded {
 }
 
 impl Core {
-    /// Takes a message that says it is compressed. It is judged here, whether or not anybody will have it expanded: an
-    /// acknowledgement says that it can be.
-    #[cold]
-    pub(super) fn take_encoded(&mut self, session: u32, m: MessageRef<'_>) -> Result<bool, Refused> {
-        let mut left = Vec::new();
-        let (m, expands_to) = self.judged(m, &mut left)?;
-        let any = self.take(session, &m)?;
-        if m.snappy {
-            let counters = &mut self.clients.counters;
-            counters.compressed_messages_received += 1;
-            counters.compressed_bytes_received += m.payload.len() as u64;
-            counters.compressed_bytes_announced += expands_to as u64;
-        }
-        Ok(any)
-    }
-
-    /// A message that has a `content-encoding`, as it goes on from here, and to how many bytes it expands. `left` has
-    /// room for what is left of its properties if it turns out to be no compressed message.
-    fn judged<'m>(
+    /// Judges a message that has a `content-encoding`, whether or not anybody will have it expanded: an acknowledgement
+    /// says that it can be. Returns to how many bytes it expands, `None` if it says that it is anything but one Snappy
+    /// block: that is a matter between its sender and its receivers.
+    ///
+    /// Nothing is nothing in every encoding, also where it clears a retained message [MQTT-3.3.1-6]: of a message that
+    /// expands to nothing the property goes.
+    fn judge(
         &self,
-        m: MessageRef<'m>,
-        left: &'m mut Vec<u8>,
-    ) -> Result<(MessageRef<'m>, usize), Refused> {
-        Ok(match self.snappy_len(&m)? {
-            None => (m, m.payload.len()),
-            Some(0) => {
-                // Nothing is nothing in every encoding, also where it clears a retained message [MQTT-3.3.1-6].
-                without_user_property(m.properties, CONTENT_ENCODING, left);
-                (MessageRef { payload: &[], properties: left, ..m }, 0)
-            }
-            Some(len) => (MessageRef { snappy: true, ..m }, len),
-        })
-    }
-
-    /// To how many bytes a message expands that says it is a Snappy block; `None` if it says anything else. What is
-    /// compressed otherwise, or more than once, is a matter between its sender and its receivers.
-    fn snappy_len(&self, m: &MessageRef<'_>) -> Result<Option<usize>, Refused> {
-        let properties = PublishProperties::decode(m.properties).unwrap_or(PublishProperties::EMPTY);
-        let mut encodings = properties.user.iter().filter(|(name, _)| *name == CONTENT_ENCODING);
-        let (Some((_, snappy::NAME)), None) = (encodings.next(), encodings.next()) else { return Ok(None) };
-        if m.payload.is_empty() {
-            return Ok(Some(0));
+        topic: &str,
+        qos: QoS,
+        payload: &[u8],
+        properties: &mut Vec<u8>,
+    ) -> Result<Option<usize>, Refused> {
+        if !says_snappy(properties) {
+            return Ok(None);
         }
-        match snappy::check(m.payload, self.room(m)) {
+        let most = self.room(topic, qos, properties.len());
+        let len = if payload.is_empty() { Ok(0) } else { snappy::check(payload, most) };
+        match len {
+            Ok(0) => {
+                let mut left = Vec::with_capacity(properties.len());
+                without_user_property(properties, CONTENT_ENCODING, &mut left);
+                *properties = left;
+                Ok(Some(0))
+            }
             Ok(len) => Ok(Some(len)),
             Err(Wrong::TooLong) => {
                 Err(Refused::new(ReasonCode::QUOTA_EXCEEDED, PublishRefusal::PayloadTooLarge))
@@ -115,13 +96,35 @@ impl Core {
         }
     }
 
+    /// The payload that a PUBLISH goes on with which has a `content-encoding`, and whether it is a Snappy block.
+    #[cold]
+    pub(super) fn judge_publish<'p>(
+        &mut self,
+        topic: &str,
+        publish: &Publish<'p>,
+        properties: &mut Vec<u8>,
+    ) -> Result<(&'p [u8], bool), Refused> {
+        let payload = publish.payload;
+        match self.judge(topic, publish.qos, payload, properties)? {
+            None => Ok((payload, false)),
+            Some(0) => Ok((&[], false)),
+            Some(len) => {
+                let counters = &mut self.clients.counters;
+                counters.compressed_messages_received += 1;
+                counters.compressed_bytes_received += payload.len() as u64;
+                counters.compressed_bytes_announced += len as u64;
+                Ok((payload, true))
+            }
+        }
+    }
+
     /// Bytes of payload that a packet has room for that would bring the same message uncompressed.
-    fn room(&self, m: &MessageRef<'_>) -> usize {
+    fn room(&self, topic: &str, qos: QoS, properties: usize) -> usize {
         let most = self.exchange.settings.limits.max_packet;
         let mark = 1 + 2 + CONTENT_ENCODING.len() + 2 + snappy::NAME.len();
-        let properties = m.properties.len() - mark;
-        let id = if m.qos == QoS::AtMostOnce { 0 } else { 2 };
-        let head = 2 + m.topic.len() + id + varint_len(properties as u32) + properties;
+        let properties = properties - mark;
+        let id = if qos == QoS::AtMostOnce { 0 } else { 2 };
+        let head = 2 + topic.len() + id + varint_len(properties as u32) + properties;
         (most as usize).saturating_sub(1 + varint_len(most) + head)
     }
 
@@ -129,20 +132,18 @@ impl Core {
     pub(super) fn will(&self, will: &Will<'_>) -> Result<Box<WillState>, Refused> {
         let mut properties = Vec::new();
         let encoded = forwarded_properties(will.properties.raw, &mut properties);
-        let mut message = MessageRef {
+        let expands_to =
+            if encoded { self.judge(will.topic, will.qos, will.payload, &mut properties)? } else { None };
+        let message = MessageRef {
             topic: will.topic,
-            payload: will.payload,
+            payload: if expands_to == Some(0) { &[] } else { will.payload },
             properties: &properties,
             expires_at: NEVER,
             from: ELSEWHERE,
             qos: will.qos,
             retain: will.retain,
-            snappy: false,
+            snappy: expands_to.is_some_and(|len| len > 0),
         };
-        let mut left = Vec::new();
-        if encoded {
-            (message, _) = self.judged(message, &mut left)?;
-        }
         Ok(Box::new(WillState {
             message: message.to_message(),
             delay: will.delay_interval,
@@ -156,4 +157,11 @@ impl Core {
         self.clients.counters.expansions += u64::from(m.snappy);
         m.plain()
     }
+}
+
+/// Whether a block of properties has one `content-encoding`, and that is Snappy.
+fn says_snappy(properties: &[u8]) -> bool {
+    let decoded = PublishProperties::decode(properties).unwrap_or(PublishProperties::EMPTY);
+    let mut encodings = decoded.user.iter().filter(|(name, _)| *name == CONTENT_ENCODING);
+    matches!((encodings.next(), encodings.next()), (Some((_, snappy::NAME)), None))
 }

@@ -57,16 +57,21 @@ impl Core {
         }
         let mut kept = std::mem::take(&mut self.looked_up.properties);
         kept.clear();
-        let mut encoded = false;
+        let (mut payload, mut snappy, mut judged) = (publish.payload, false, Ok(()));
         let forwarded: &[u8] = if properties.raw.is_empty() {
             &[]
         } else {
-            encoded = forwarded_properties(properties.raw, &mut kept);
+            if forwarded_properties(properties.raw, &mut kept) {
+                match self.judge_publish(topic, publish, &mut kept) {
+                    Ok(found) => (payload, snappy) = found,
+                    Err(refused) => judged = Err(refused),
+                }
+            }
             &kept
         };
         let message = MessageRef {
             topic,
-            payload: publish.payload,
+            payload,
             properties: forwarded,
             expires_at: properties
                 .message_expiry
@@ -74,23 +79,17 @@ impl Core {
             from: session,
             qos: publish.qos,
             retain: publish.retain,
-            snappy: false,
+            snappy,
         };
         self.refused_by_all = false;
-        let outcome =
-            if encoded { self.take_encoded(session, message) } else { self.take(session, &message) };
+        let outcome = judged
+            .and_then(|()| self.check_topic(topic))
+            .and_then(|()| self.can_be_kept(session, &message))
+            .and_then(|()| self.enter(&message))
+            .and_then(|any| if self.refused_by_all { Err(TAKEN_BY_NOBODY) } else { Ok(any) });
         self.looked_up.properties = kept;
         self.hold_back(key);
         self.confirm(key, session, publish, outcome, mark)
-    }
-
-    /// Takes a message if nothing is against it. `Ok(false)`: nobody is subscribed to its topic.
-    #[inline]
-    pub(super) fn take(&mut self, session: u32, message: &MessageRef<'_>) -> Result<bool, Refused> {
-        self.check_topic(message.topic)
-            .and_then(|()| self.can_be_kept(session, message))
-            .and_then(|()| self.enter(message))
-            .and_then(|any| if self.refused_by_all { Err(TAKEN_BY_NOBODY) } else { Ok(any) })
     }
 
     /// Notes a QoS 2 packet id. `false`: it was taken before and only has to be confirmed again [MQTT-4.3.3-10].

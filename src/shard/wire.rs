@@ -80,12 +80,39 @@ struct Compressed {
     expanded: u64,
 }
 
-/// Where in `frames` a shape lies, and where in it the packet id. Payloads of these are small.
+/// Where in `frames` a shape lies, and where in it the packet id.
 #[derive(Clone, Copy, Debug)]
 struct Encoded {
-    start: u32,
-    end: u32,
-    id_at: u32,
+    start: usize,
+    end: usize,
+    id_at: usize,
+}
+
+impl Compressed {
+    /// Counts what was sent, and keeps what was made for the next round with the same message.
+    #[cold]
+    fn end(
+        self: Box<Self>,
+        message: &MessageRef<'_>,
+        owned: Option<&Arc<Message>>,
+        expanded: &mut Expanded,
+        counters: &mut Counters,
+    ) {
+        let len = message.payload.len() as u64;
+        counters.compressed_messages_sent += self.as_it_came;
+        counters.compressed_bytes_sent += self.as_it_came * len;
+        let Some(plain) = self.plain else { return };
+        let plain_len = plain.payload().len() as u64;
+        counters.expanded_messages_sent += self.expanded;
+        counters.expanded_bytes_sent += self.expanded * plain_len;
+        // They were counted with the payload as it came.
+        counters.payload_bytes_sent += self.expanded * plain_len;
+        counters.payload_bytes_sent -= self.expanded * len;
+        counters.expansions += u64::from(self.made);
+        if let Some(message) = owned.filter(|_| self.made) {
+            expanded.keep(message, plain);
+        }
+    }
 }
 
 impl<'m> Outgoing<'m> {
@@ -130,30 +157,13 @@ impl<'m> Outgoing<'m> {
 
     /// Ends the round. Returns the scratch buffer, to be used again.
     #[inline]
-    pub fn finish(&mut self, expanded: &mut Expanded, counters: &mut Counters) -> Vec<u8> {
-        if let Some(compressed) = self.compressed.take() {
-            self.count(*compressed, expanded, counters);
+    pub fn finish(self, expanded: &mut Expanded, counters: &mut Counters) -> Vec<u8> {
+        let Self { message, owned, mut frames, compressed, .. } = self;
+        if let Some(compressed) = compressed {
+            compressed.end(&message, owned.as_ref(), expanded, counters);
         }
-        self.frames.clear();
-        std::mem::take(&mut self.frames)
-    }
-
-    #[cold]
-    fn count(&self, compressed: Compressed, expanded: &mut Expanded, counters: &mut Counters) {
-        let len = self.message.payload.len() as u64;
-        counters.compressed_messages_sent += compressed.as_it_came;
-        counters.compressed_bytes_sent += compressed.as_it_came * len;
-        let Some(plain) = compressed.plain else { return };
-        let plain_len = plain.payload().len() as u64;
-        counters.expanded_messages_sent += compressed.expanded;
-        counters.expanded_bytes_sent += compressed.expanded * plain_len;
-        // They were counted with the payload as it came.
-        counters.payload_bytes_sent += compressed.expanded * plain_len;
-        counters.payload_bytes_sent -= compressed.expanded * len;
-        counters.expansions += u64::from(compressed.made);
-        if let Some(message) = self.owned.as_ref().filter(|_| compressed.made) {
-            expanded.keep(message, plain);
-        }
+        frames.clear();
+        frames
     }
 
     fn properties_len(&self, shape: &Shape<'_>) -> usize {
@@ -292,15 +302,14 @@ impl<'m> Outgoing<'m> {
         let known = self.shapes.get(slot).copied().flatten();
         let encoded = known.unwrap_or_else(|| self.encode_common(shape, slot));
         let at = out.len();
-        if let Some(frame) = self.frames.get(encoded.start as usize..encoded.end as usize) {
+        if let Some(frame) = self.frames.get(encoded.start..encoded.end) {
             out.extend_from_slice(frame);
         }
         if let Some(first) = out.get_mut(at) {
             *first = shape.first_byte();
         }
-        let at = at + encoded.id_at as usize;
         if let Some(id) = shape.id
-            && let Some(place) = out.get_mut(at..at + 2)
+            && let Some(place) = out.get_mut(at + encoded.id_at..at + encoded.id_at + 2)
         {
             place.copy_from_slice(&id.get().to_be_bytes());
         }
@@ -312,7 +321,7 @@ impl<'m> Outgoing<'m> {
         let start = frames.len();
         let id_at = self.encode_head(shape, &mut frames) - start;
         frames.extend_from_slice(self.message.payload);
-        let encoded = Encoded { start: start as u32, end: frames.len() as u32, id_at: id_at as u32 };
+        let encoded = Encoded { start, end: frames.len(), id_at };
         self.frames = frames;
         if let Some(place) = self.shapes.get_mut(slot) {
             *place = Some(encoded);
