@@ -121,7 +121,7 @@ counters! {
 
     // Compressed payloads
     compressed_messages_received: u64, "switchboard_compressed_messages_received_total",
-        "Application messages taken whose payload was compressed.";
+        "Application messages received whose payload was compressed, and is what it says.";
     compressed_bytes_received: u64, "switchboard_compressed_received_bytes_total",
         "Payload bytes of those as they came.";
     compressed_bytes_announced: u64, "switchboard_compressed_received_expanded_bytes_total",

@@ -41,10 +41,10 @@ impl Expanded {
 
     /// Keeps what a message expands to, if anybody else may want it.
     pub fn keep(&mut self, message: &Arc<Message>, plain: Arc<Message>) {
-        if Arc::strong_count(message) == 1 {
+        let weight = message.weight() + plain.weight();
+        if Arc::strong_count(message) == 1 || weight > KEEP {
             return;
         }
-        let weight = message.weight() + plain.weight();
         if self.bytes + weight > KEEP {
             self.forget();
         }

@@ -117,7 +117,7 @@ impl Compressed {
 
 impl<'m> Outgoing<'m> {
     /// A message for one receiver, or (`many`) for several. `scratch` is an empty buffer that comes back in
-    /// [`Self::scratch`].
+    /// [`Self::finish`].
     pub fn new(message: MessageRef<'m>, now: Millis, many: bool, scratch: Vec<u8>) -> Self {
         let expiry = message.remaining_expiry(now);
         let bulk = if message.snappy { usize::MAX } else { message.payload.len() };
