@@ -11,6 +11,8 @@
 
 mod dialogue;
 
+use std::fmt::Write;
+
 use dialogue::*;
 use serde_json::{Value as Json, json};
 
@@ -101,7 +103,7 @@ fn text(bytes: usize) -> Vec<u8> {
         if text.len() >= bytes {
             break;
         }
-        text += &format!("您好, customer number {:x}! ", n.wrapping_mul(2_654_435_761));
+        write!(text, "您好, customer number {:x}! ", n.wrapping_mul(2_654_435_761)).unwrap();
     }
     text.into_bytes().drain(..bytes).collect()
 }

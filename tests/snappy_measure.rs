@@ -63,8 +63,8 @@ fn body(rng: &mut Rng, language: Language, bytes: usize) -> String {
             if rng.u8(..40) == 0 {
                 write!(text, "{}", rng.u32(100_000..9_999_999)).unwrap();
             } else {
-                let skewed = rng.f64() * rng.f64() * words.len() as f64;
-                text.push_str(words[skewed as usize]);
+                let skewed = rng.usize(..words.len()) + 1;
+                text.push_str(words[rng.usize(..skewed)]);
             }
         }
         text.push_str(language.between[1]);
@@ -97,7 +97,9 @@ fn cost(samples: &[Vec<u8>], bytes: usize, mut act: impl FnMut(&[u8])) -> f64 {
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_millis(300) {
         let from = Instant::now();
-        samples.iter().for_each(|sample| act(sample));
+        for sample in samples {
+            act(sample);
+        }
         best = best.min(from.elapsed().as_nanos() as f64);
     }
     best / bytes as f64

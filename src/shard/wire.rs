@@ -92,7 +92,7 @@ impl Compressed {
     /// Counts what was sent, and keeps what was made for the next round with the same message.
     #[cold]
     fn end(
-        self: Box<Self>,
+        self,
         message: &MessageRef<'_>,
         owned: Option<&Arc<Message>>,
         expanded: &mut Expanded,

@@ -233,7 +233,7 @@ impl World {
             keep_alive: *pick(&mut self.rng, &[0, 0, 10]),
             will: None,
             // Another at each connection, and no choice: seeds that once failed stay what they were.
-            accepts: v5 && self.links.len() % 2 == 0,
+            accepts: v5 && self.links.len().is_multiple_of(2),
         };
         let will = (!resume && self.chance(3)).then(|| {
             let topic = format!("w/{client}");

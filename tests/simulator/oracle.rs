@@ -139,7 +139,7 @@ impl World {
     /// Whether a message is sent compressed.
     pub fn compressed(&self, message: usize) -> bool {
         let sent = &self.oracle.messages[message];
-        self.clients[sent.publisher].v5 && !sent.will && message % 3 == 0
+        self.clients[sent.publisher].v5 && !sent.will && message.is_multiple_of(3)
     }
 
     /// The payload of a message: its number and a filling that depends on it.
