@@ -11,6 +11,7 @@ pub mod protocol;
 mod server;
 pub mod session;
 pub mod shard;
+pub mod snappy;
 mod spelling;
 pub mod store;
 pub mod sys;

@@ -3,10 +3,12 @@
 //! Owns nothing but bytes. A message is copied out of the read buffer at most once per shard, and only if a receiver
 //! has to be able to get it again (QoS > 0), it is retained, or it changes threads in one piece.
 
+use std::borrow::Cow;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use crate::protocol::QoS;
+use crate::protocol::{CONTENT_ENCODING, QoS, without_user_property};
+use crate::snappy;
 
 /// A moment in milliseconds on the monotonic clock of this process, as handed in by the driver.
 pub type Millis = u64;
@@ -34,9 +36,11 @@ pub struct MessageRef<'a> {
     pub qos: QoS,
     /// RETAIN as published.
     pub retain: bool,
+    /// The payload is a Snappy block, checked where it came in, and `properties` say so.
+    pub snappy: bool,
 }
 
-impl MessageRef<'_> {
+impl<'a> MessageRef<'a> {
     /// Copies the message so that it can wait.
     pub fn to_message(&self) -> Arc<Message> {
         let mut bytes = Vec::with_capacity(self.topic.len() + self.properties.len() + self.payload.len());
@@ -51,6 +55,38 @@ impl MessageRef<'_> {
             topic_len: self.topic.len() as u16,
             qos: self.qos,
             retain: self.retain,
+            snappy: self.snappy,
+        })
+    }
+
+    /// Application data for somebody who does not know Snappy.
+    pub fn plain(&self) -> Cow<'a, [u8]> {
+        let mut plain = Vec::new();
+        match self.snappy.then(|| snappy::expand(self.payload, &mut plain)) {
+            Some(Ok(())) => Cow::Owned(plain),
+            // What does not expand was not let in.
+            Some(Err(_)) | None => Cow::Borrowed(self.payload),
+        }
+    }
+
+    /// The message for receivers that do not know Snappy: expanded, and without the property that said what it was.
+    pub fn to_plain(&self) -> Arc<Message> {
+        let mut bytes = Vec::with_capacity(self.topic.len() + self.properties.len());
+        bytes.extend_from_slice(self.topic.as_bytes());
+        without_user_property(self.properties, CONTENT_ENCODING, &mut bytes);
+        let properties_len = bytes.len() - self.topic.len();
+        if !self.snappy || snappy::expand(self.payload, &mut bytes).is_err() {
+            bytes.extend_from_slice(self.payload);
+        }
+        Arc::new(Message {
+            bytes: bytes.into_boxed_slice(),
+            expires_at: self.expires_at,
+            from: self.from,
+            properties_len: properties_len as u32,
+            topic_len: self.topic.len() as u16,
+            qos: self.qos,
+            retain: self.retain,
+            snappy: false,
         })
     }
 
@@ -76,6 +112,7 @@ pub struct Message {
     topic_len: u16,
     qos: QoS,
     retain: bool,
+    snappy: bool,
 }
 
 impl std::fmt::Debug for Message {
@@ -98,6 +135,7 @@ impl Message {
             from: self.from,
             qos: self.qos,
             retain: self.retain,
+            snappy: self.snappy,
         }
     }
 
@@ -255,6 +293,7 @@ mod tests {
             from: 7,
             qos: QoS::AtLeastOnce,
             retain: true,
+            snappy: false,
         };
         let owned = view.to_message();
         let seen = owned.view();
@@ -276,6 +315,7 @@ mod tests {
             from: ELSEWHERE,
             qos: QoS::AtMostOnce,
             retain: false,
+            snappy: false,
         };
         assert_eq!(view.remaining_expiry(1), None);
         view.expires_at = 10_000;

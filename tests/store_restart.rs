@@ -319,6 +319,54 @@ fn packets_in_flight_keep_their_identifiers() {
 }
 
 #[test]
+fn what_was_compressed_is_so_after_a_restart() {
+    let plain = "您好, where is my parcel? ".repeat(100);
+    let block = snap::raw::Encoder::new().compress_vec(plain.as_bytes()).unwrap();
+    let mark = ("content-encoding", "snappy");
+    let marked = [mark];
+    for ending in BOTH {
+        let mut kept = Kept::new(None, |_| {});
+        let broker = kept.start();
+        for (id, topic) in [("queue", "t"), ("queue-5", "t"), ("heir", "last"), ("heir-5", "last")] {
+            let mut away = broker.v5(id).persistent().open();
+            away.subscribe(topic, 2);
+            away.disconnect();
+        }
+        let last = will("last", &block).qos(1).delay(1).with(|properties| {
+            properties.user_properties = vec![(mark.0.to_owned(), mark.1.to_owned())];
+        });
+        let mut writer = broker.v5("writer").will(last).session_expiry(3600).open();
+        for qos in [1, 2] {
+            writer.deliver(message("t", &block).qos(qos).user(mark.0, mark.1));
+        }
+        writer.deliver(message("r", &block).qos(1).retain().user(mark.0, mark.1));
+        let broker = kept.restart(broker, ending);
+        for id in ["queue", "queue-5", "heir", "heir-5"] {
+            let mut back = broker.v5(id).persistent();
+            let (mut user, mut payload): (&[_], _) = (&[], plain.as_bytes());
+            if id.ends_with('5') {
+                back = back.user("accept-encoding", "snappy");
+                (user, payload) = (&marked, &block);
+            }
+            let mut back = back.open();
+            assert!(back.connack.session_present);
+            let topics: &[&str] = if id.starts_with("queue") { &["t", "t", "r"] } else { &["last"] };
+            for topic in topics {
+                if *topic == "r" {
+                    back.subscribe_to_what_waits("r", 1);
+                }
+                let got = back.receive(topic, payload);
+                assert_eq!(got.properties.user(), user, "{id} {ending:?}");
+            }
+        }
+        let mut old = broker.v311("old").open();
+        old.subscribe_to_what_waits("r", 1);
+        old.receive("r", &plain);
+        broker.close();
+    }
+}
+
+#[test]
 fn retained_messages_come_back_and_cleared_ones_do_not() {
     for ending in BOTH {
         let mut kept = Kept::new(None, |_| {});

@@ -26,7 +26,8 @@ const WALLS: &[Wall] = &[
     Wall { module: "protocol", may_name: &[], why: PURE },
     Wall { module: "topic", may_name: &[], why: PURE },
     Wall { module: "spelling", may_name: &[], why: "what reads people's words stands above it" },
-    Wall { module: "message", may_name: &["protocol"], why: PURE },
+    Wall { module: "snappy", may_name: &[], why: PURE },
+    Wall { module: "message", may_name: &["protocol", "snappy"], why: PURE },
     Wall { module: "session", may_name: &["message", "protocol", "topic"], why: PURE },
     Wall {
         module: "desk",
@@ -74,6 +75,7 @@ const WALLS: &[Wall] = &[
             "metrics",
             "protocol",
             "session",
+            "snappy",
             "store",
             "topic",
         ],

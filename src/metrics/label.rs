@@ -253,6 +253,8 @@ labels! {
         QuotaExceeded = "quota_exceeded",
         /// The payload is not what it says it is, or not what a desk topic takes (0x99).
         PayloadInvalid = "payload_invalid",
+        /// The payload is compressed and would expand to more than the maximum (0x97).
+        PayloadTooLarge = "payload_too_large",
         /// Any other rule of the desk (0x83).
         Desk = "desk",
         /// The message would have to be written down, and nothing can be: no room (0x97), or the disk fails (0x83).

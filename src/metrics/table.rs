@@ -119,6 +119,24 @@ counters! {
     publishes_refused: Tally<PublishRefusal>, "switchboard_publishes_refused_total",
         "PUBLISH packets refused, by reason.";
 
+    // Compressed payloads
+    compressed_messages_received: u64, "switchboard_compressed_messages_received_total",
+        "Application messages received whose payload was compressed, and is what it says.";
+    compressed_bytes_received: u64, "switchboard_compressed_received_bytes_total",
+        "Payload bytes of those as they came.";
+    compressed_bytes_announced: u64, "switchboard_compressed_received_expanded_bytes_total",
+        "Payload bytes of those if they were expanded.";
+    compressed_messages_sent: u64, "switchboard_compressed_messages_sent_total",
+        "Application messages handed on compressed, as they came.";
+    compressed_bytes_sent: u64, "switchboard_compressed_sent_bytes_total",
+        "Payload bytes of those.";
+    expansions: u64, "switchboard_expansions_total",
+        "Times that a payload was expanded, once for all receivers of a shard.";
+    expanded_messages_sent: u64, "switchboard_expanded_messages_sent_total",
+        "Application messages sent expanded, to clients that take no compressed ones.";
+    expanded_bytes_sent: u64, "switchboard_expanded_sent_bytes_total",
+        "Payload bytes of those.";
+
     // Subscriptions and retained messages
     subscriptions_granted: u64, "switchboard_subscriptions_granted_total",
         "Topic filters granted, replacements included.";

@@ -36,7 +36,8 @@ pub use disconnect::{Disconnect, DisconnectProperties};
 pub use frame::{Frame, Framed, frame};
 pub use packet::{Packet, PacketId, QoS, Version, decode};
 pub use property::{
-    SubscriptionIds, UserProperties, forwarded_properties, put_subscription_id, put_user_property,
+    ACCEPT_ENCODING, CONTENT_ENCODING, SubscriptionIds, UserProperties, forwarded_properties,
+    put_subscription_id, put_user_property, without_user_property,
 };
 pub use publish::{Publish, PublishProperties};
 pub use reason::{Malformed, ReasonCode};

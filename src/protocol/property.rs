@@ -42,6 +42,12 @@ pub mod id {
     pub const SHARED_SUBSCRIPTION_AVAILABLE: u8 = 0x2A;
 }
 
+/// The User Property by which a publisher says what its payload is compressed with. No word of the standard.
+pub const CONTENT_ENCODING: &str = "content-encoding";
+
+/// The User Property of a CONNECT by which a client says which compression it understands. No word of the standard.
+pub const ACCEPT_ENCODING: &str = "accept-encoding";
+
 /// One property with a value that is right in itself.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Property<'a> {
@@ -387,26 +393,53 @@ impl<'a> Iterator for Properties<'a> {
 /// Subscription Identifiers, which belong to one connection, Message Expiry, which has grown shorter, and Will
 /// Delay, which was the server's.
 ///
-/// What is stripped is rare, so the usual cost is one pass and one copy.
-pub fn forwarded_properties(raw: &[u8], out: &mut Vec<u8>) {
+/// What is stripped is rare, so the usual cost is one pass and one copy. Returns whether one of them is a User Property
+/// named [`CONTENT_ENCODING`], which the pass finds almost for nothing.
+pub fn forwarded_properties(raw: &[u8], out: &mut Vec<u8>) -> bool {
+    let mut encoded = false;
     let mut rest = raw;
     // Bytes of `raw` before this were copied or stripped.
     let mut kept_from = raw;
     while let Some(len) = property_len(rest) {
         let (property, after) = rest.split_at_checked(len).unwrap_or((rest, &[]));
-        if let Some(
-            &(id::TOPIC_ALIAS
-            | id::SUBSCRIPTION_IDENTIFIER
-            | id::MESSAGE_EXPIRY_INTERVAL
-            | id::WILL_DELAY_INTERVAL),
-        ) = property.first()
-        {
-            out.extend_from_slice(kept_from.get(..kept_from.len() - rest.len()).unwrap_or_default());
-            kept_from = after;
+        match property.first() {
+            Some(&id::USER_PROPERTY) => encoded |= is_named(property, CONTENT_ENCODING),
+            Some(
+                &(id::TOPIC_ALIAS
+                | id::SUBSCRIPTION_IDENTIFIER
+                | id::MESSAGE_EXPIRY_INTERVAL
+                | id::WILL_DELAY_INTERVAL),
+            ) => {
+                out.extend_from_slice(kept_from.get(..kept_from.len() - rest.len()).unwrap_or_default());
+                kept_from = after;
+            }
+            _ => {}
         }
         rest = after;
     }
     out.extend_from_slice(kept_from);
+    encoded
+}
+
+/// Appends the properties of a checked PUBLISH or will block without the User Properties of one name.
+pub fn without_user_property(block: &[u8], name: &str, out: &mut Vec<u8>) {
+    let mut rest = block;
+    while let Some(len) = property_len(rest) {
+        let (property, after) = rest.split_at_checked(len).unwrap_or((rest, &[]));
+        if property.first() != Some(&id::USER_PROPERTY) || !is_named(property, name) {
+            out.extend_from_slice(property);
+        }
+        rest = after;
+    }
+}
+
+/// Whether a User Property, its identifier included, has this name.
+#[inline]
+fn is_named(property: &[u8], name: &str) -> bool {
+    let named = property.get(1..).and_then(|named| named.split_first_chunk());
+    named.is_some_and(|(len, rest)| {
+        usize::from(u16::from_be_bytes(*len)) == name.len() && rest.starts_with(name.as_bytes())
+    })
 }
 
 /// Bytes of the property at the front of a checked PUBLISH or will block; `None` at its end.
@@ -463,6 +496,33 @@ mod tests {
             assert!(publish.properties.user.is_empty() && publish.properties.subscription_ids.is_empty());
             assert_eq!(publish.properties.payload_format_utf8, Some(false));
         });
+    }
+
+    #[test]
+    fn a_content_encoding_is_found_and_taken_out() {
+        for (block, found, without) in [
+            ("01 00 26 'a' '1'", false, "01 00 26 'a' '1'"),
+            ("26 'content-encoding' 'snappy'", true, ""),
+            ("26 'a' '1' 26 'content-encoding' 'x' 03 't' 26 'b' '2'", true, "26 'a' '1' 03 't' 26 'b' '2'"),
+            (
+                "26 'content-encodinG' 'x' 26 'content-encoding2' 'x'",
+                false,
+                "26 'content-encodinG' 'x' 26 'content-encoding2' 'x'",
+            ),
+            (
+                "26 'a' 'content-encoding' 26 'content-encodin' 'gx'",
+                false,
+                "26 'a' 'content-encoding' 26 'content-encodin' 'gx'",
+            ),
+        ] {
+            let (block, without) = (wire(block), wire(without));
+            let mut out = Vec::new();
+            assert_eq!(forwarded_properties(&block, &mut out), found);
+            assert_eq!(out, block);
+            out.clear();
+            without_user_property(&block, CONTENT_ENCODING, &mut out);
+            assert_eq!(out, without);
+        }
     }
 
     #[test]

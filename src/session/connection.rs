@@ -49,6 +49,8 @@ pub struct Connection {
     pub phase: Phase,
     /// Request Problem Information: reason strings may be sent [MQTT-3.1.2-29].
     pub problem_information: bool,
+    /// The client takes payloads that are Snappy blocks. All others get them expanded.
+    pub accepts_snappy: bool,
 }
 
 /// State that most connections never have.
@@ -106,6 +108,7 @@ impl Connection {
             version: Version::V311,
             phase: Phase::Connecting,
             problem_information: true,
+            accepts_snappy: false,
         }
     }
 }
@@ -135,6 +138,6 @@ mod tests {
 
     #[test]
     fn a_connection_is_small() {
-        assert!(size_of::<Connection>() <= 48, "{}", size_of::<Connection>());
+        assert!(size_of::<Connection>() <= 40, "{}", size_of::<Connection>());
     }
 }

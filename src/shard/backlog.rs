@@ -184,8 +184,8 @@ mod tests {
 
     fn message(payload: &[u8], expires_at: Millis) -> Arc<Message> {
         let (topic, properties) = ("t", &b""[..]);
-        let (from, qos, retain) = (ELSEWHERE, QoS::AtLeastOnce, false);
-        MessageRef { topic, payload, properties, expires_at, from, qos, retain }.to_message()
+        let (from, qos, retain, snappy) = (ELSEWHERE, QoS::AtLeastOnce, false, false);
+        MessageRef { topic, payload, properties, expires_at, from, qos, retain, snappy }.to_message()
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 
 use super::chunks::Chunks;
+use super::encoding::Expanded;
 use super::ledger::Ledger;
 use super::lookups::Lookups;
 use super::outbuf::{OutBuf, Pool};
@@ -88,6 +89,8 @@ pub struct Clients {
     pub refused: usize,
     /// Deliveries of shared groups that are done with: told to the groups at the end of the step.
     pub settled: Vec<(Via, u32)>,
+    /// Messages that were expanded a moment ago.
+    pub expanded: Expanded,
     /// What is written down, and the answers that wait for it.
     pub ledger: Ledger,
     /// What is read again.
@@ -124,6 +127,7 @@ impl Clients {
             overflowed: Vec::new(),
             refused: 0,
             settled: Vec::new(),
+            expanded: Expanded::default(),
             ledger,
             lookups,
             counters: Counters::default(),
@@ -184,8 +188,9 @@ impl Clients {
     }
 
     /// Ends a round of deliveries.
+    #[inline]
     pub fn delivered(&mut self, outgoing: Outgoing<'_>) {
-        self.scratch = outgoing.scratch();
+        self.scratch = outgoing.finish(&mut self.expanded, &mut self.counters);
     }
 
     /// Gives a message to one session: into its output buffer, its queue, or nowhere, which is counted.
@@ -221,12 +226,13 @@ impl Clients {
         if client.link.rare.is_some() {
             assign_alias(&mut client.link, &mut shape, outgoing.message.topic);
         }
-        if client.link.max_packet != u32::MAX && outgoing.packet_len(&shape) > client.link.max_packet as usize
+        if client.link.max_packet != u32::MAX
+            && outgoing.packet_len(&shape, &client.link) > client.link.max_packet as usize
         {
             withdraw_alias(&mut client.link, &shape, outgoing.message.topic);
             return self.counters.messages_dropped.bump(DropReason::TooLarge);
         }
-        outgoing.write(&shape, &mut client.out, &mut self.pool);
+        outgoing.write(&shape, &client.link, &mut client.out, &mut self.pool);
         count_sent(&mut self.counters, qos, outgoing.message.payload.len());
         mark(&mut self.dirty, target.connection, client);
     }
@@ -268,7 +274,8 @@ impl Clients {
                 if link.rare.is_some() {
                     assign_alias(link, &mut shape, outgoing.message.topic);
                 }
-                if link.max_packet != u32::MAX && outgoing.packet_len(&shape) > link.max_packet as usize {
+                if link.max_packet != u32::MAX && outgoing.packet_len(&shape, link) > link.max_packet as usize
+                {
                     withdraw_alias(link, &shape, outgoing.message.topic);
                     self.counters.messages_dropped.bump(DropReason::TooLarge);
                     self.settled.extend(via.map(|via| (via, outgoing.message.weight() as u32)));
@@ -280,7 +287,7 @@ impl Clients {
                     self.ledger.owe(stored, number, &delivery, expires_at, self.now);
                 }
                 shape.id = Some(outbox.admit(number, delivery));
-                outgoing.write(&shape, &mut client.out, &mut self.pool);
+                outgoing.write(&shape, &client.link, &mut client.out, &mut self.pool);
                 count_sent(&mut self.counters, qos, outgoing.message.payload.len());
                 mark(&mut self.dirty, connection, client);
             }

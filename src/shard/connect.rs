@@ -6,12 +6,13 @@ use std::sync::atomic::Ordering;
 use super::bytes::Stop;
 use super::ledger::{Answer, Mark};
 use super::{Core, End, clients};
-use crate::message::{ELSEWHERE, MessageRef, NEVER};
+use crate::message::NEVER;
 use crate::metrics::{CloseReason, Packet as PacketLabel, RefuseReason, Version as VersionLabel};
 use crate::protocol::{
-    ConnAck, ConnAckProperties, Connect, Frame, Packet, ReasonCode, Version, decode, forwarded_properties,
+    ACCEPT_ENCODING, ConnAck, ConnAckProperties, Connect, Frame, Packet, ReasonCode, Version, decode,
 };
 use crate::session::{Aliases, EXPIRES_NEVER, Phase, Session, WillState};
+use crate::snappy;
 use crate::topic;
 
 /// Characters of an assigned Client Identifier: those that every 3.1.1 server must accept [MQTT-3.1.3-5].
@@ -73,6 +74,13 @@ impl Core {
         if home != self.id {
             return Err(Stop::HandOver(home));
         }
+        let will = match connect.will.as_ref().map(|will| self.will(will)).transpose() {
+            Ok(will) => will,
+            Err(refused) => {
+                let refusal = Refusal::new(refused.code, RefuseReason::WillInvalid, "the will's payload");
+                return Err(self.refuse(key, connect, &refusal).into());
+            }
+        };
         let mark = self.clients.ledger.mark();
         let found = self.clients.find(client_id);
         if let Some(session) = found {
@@ -94,7 +102,7 @@ impl Core {
                 }
             }
         };
-        self.open(key, session, connect);
+        self.open(key, session, connect, will);
         self.cork(key, mark);
         self.accept_connect(key, session, connect, resumed.is_some(), assigned.as_deref())?;
         if resumed.is_some() {
@@ -234,26 +242,7 @@ impl Core {
     }
 
     /// Joins connection and session and takes over what CONNECT says.
-    fn open(&mut self, key: u32, session: u32, connect: &Connect<'_>) {
-        let will = connect.will.as_ref().map(|will| {
-            let mut properties = Vec::new();
-            forwarded_properties(will.properties.raw, &mut properties);
-            let message = MessageRef {
-                topic: will.topic,
-                payload: will.payload,
-                properties: &properties,
-                expires_at: NEVER,
-                from: ELSEWHERE,
-                qos: will.qos,
-                retain: will.retain,
-            };
-            Box::new(WillState {
-                message: message.to_message(),
-                delay: will.delay_interval,
-                expiry: will.properties.message_expiry,
-                due: NEVER,
-            })
-        });
+    fn open(&mut self, key: u32, session: u32, connect: &Connect<'_>, will: Option<Box<WillState>>) {
         let terms = &self.exchange.settings.session;
         let longest = u32::try_from(terms.max_expiry.as_secs()).unwrap_or(EXPIRES_NEVER);
         let wished = wished_expiry(connect);
@@ -288,6 +277,8 @@ impl Core {
         link.receive_maximum = properties.receive_maximum.unwrap_or(u16::MAX).min(terms.max_inflight);
         link.max_packet = properties.maximum_packet.unwrap_or(u32::MAX);
         link.problem_information = properties.request_problem_information.unwrap_or(true);
+        link.accepts_snappy =
+            properties.user.iter().any(|property| property == (ACCEPT_ENCODING, snappy::NAME));
         let aliases = properties.topic_alias_maximum.unwrap_or(0).min(terms.outgoing_topic_alias_maximum);
         if aliases > 0 {
             link.rare.get_or_insert_default().outgoing = Some(Aliases::new(aliases));

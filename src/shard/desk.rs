@@ -17,15 +17,12 @@ use crate::desk::{
 };
 use crate::message::{ELSEWHERE, Message, MessageRef, Millis, NEVER};
 use crate::metrics::{DeskOutcome, PublishRefusal};
-use crate::protocol::{PublishProperties, QoS, ReasonCode, put_binary, put_str};
+use crate::protocol::{CONTENT_ENCODING, PublishProperties, QoS, ReasonCode, put_binary, put_str};
 
 /// Payload Format Indicator 1: the payload is UTF-8.
 const UTF_8: [u8; 2] = [0x01, 0x01];
 const CONTENT_TYPE_ID: u8 = 0x03;
 const CORRELATION_DATA_ID: u8 = 0x09;
-
-/// The user property that names what the payload is compressed with.
-const CONTENT_ENCODING: &str = "content-encoding";
 
 /// The desk as all shards share it.
 #[derive(Debug)]
@@ -144,12 +141,15 @@ impl Core {
             return Err((DeskOutcome::UnknownTenant, refused));
         };
         let properties = PublishProperties::decode(m.properties).unwrap_or(PublishProperties::EMPTY);
-        let user: Vec<(&str, &str)> = properties.user.iter().collect();
+        // Rules and agents are shown what it says, not how it came.
+        let user: Vec<(&str, &str)> =
+            properties.user.iter().filter(|(name, _)| !(m.snappy && *name == CONTENT_ENCODING)).collect();
         if user.iter().any(|(name, _)| *name == CONTENT_ENCODING) {
-            // No encoding is understood: neither the rules nor an agent could read the message.
+            // Another encoding: neither the rules nor an agent could read the message.
             return Err(refused(ReasonCode::PAYLOAD_FORMAT_INVALID, PublishRefusal::PayloadInvalid));
         }
-        let payload = Payload::new(m.payload);
+        let plain = self.plain(m);
+        let payload = Payload::new(&plain);
         let now = self.clients.now;
         let context =
             tenant.uses_context().then(|| desk.context(tenant.name(), customer, now.mono)).flatten();
@@ -174,7 +174,7 @@ impl Core {
             id: self.next_ulid(now.unix),
             at_ms: now.unix,
         };
-        let mut json = Vec::with_capacity(m.payload.len() + 256);
+        let mut json = Vec::with_capacity(plain.len() + 256);
         // Base64 and escapes make an envelope larger than what came in.
         let maximum = 2 * exchange.settings.limits.max_packet as usize;
         if envelope(&outbound, maximum, &mut json).is_err() {
@@ -189,6 +189,7 @@ impl Core {
             from: ELSEWHERE,
             qos: QoS::AtLeastOnce,
             retain: false,
+            snappy: false,
         });
         // Whoever watches the customer's own topic sees the message as it was published.
         self.pass(&MessageRef { retain: false, ..*m });
@@ -257,7 +258,8 @@ impl Core {
         }
         let routed = exchange.desk.as_ref().and_then(|desk| Some((desk, desk.routing.tenant(tenant)?)));
         let now = self.clients.now;
-        let answer = match (routed, Question::parse(tenant, m.payload)) {
+        let asked = self.plain(m);
+        let answer = match (routed, Question::parse(tenant, &asked)) {
             (None, _) => {
                 QuestionError { field: "tenant", wrong: "no tenant of this name has rules".to_owned() }
                     .to_json()
@@ -279,6 +281,7 @@ impl Core {
             from: ELSEWHERE,
             qos: m.qos,
             retain: false,
+            snappy: false,
         }))
     }
 }

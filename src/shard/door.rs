@@ -45,9 +45,16 @@ impl Core {
 
     /// Publishes a message of the broker itself.
     pub fn publish_own(&mut self, topic: &str, payload: &[u8], qos: QoS, retain: bool) {
-        let message =
-            MessageRef { topic, payload, properties: &[], expires_at: NEVER, from: ELSEWHERE, qos, retain };
-        self.pass(&message);
+        self.pass(&MessageRef {
+            topic,
+            payload,
+            properties: &[],
+            expires_at: NEVER,
+            from: ELSEWHERE,
+            qos,
+            retain,
+            snappy: false,
+        });
     }
 
     /// Retains, matches and delivers. `false`: nobody is subscribed.

@@ -32,6 +32,7 @@ pub struct Header {
     topic_len: u16,
     qos: QoS,
     retain: bool,
+    snappy: bool,
 }
 
 /// What a shard knows a message by that it has sent to others and for which an answer waits; 0 for all others.
@@ -198,6 +199,7 @@ impl Batch {
             topic_len: m.topic.len() as u16,
             qos: m.qos,
             retain: m.retain,
+            snappy: m.snappy,
         }));
     }
 
@@ -228,6 +230,7 @@ impl Batch {
                     from: ELSEWHERE,
                     qos: h.qos,
                     retain: h.retain,
+                    snappy: h.snappy,
                 },
                 h.serial,
             );
@@ -357,6 +360,7 @@ mod tests {
             from: 3,
             qos: QoS::AtLeastOnce,
             retain: false,
+            snappy: false,
         }
     }
 

@@ -14,6 +14,7 @@ pub mod clients;
 mod connect;
 pub mod desk;
 mod door;
+mod encoding;
 mod end;
 mod group;
 pub mod interest;

@@ -199,6 +199,7 @@ mod tests {
             from: ELSEWHERE,
             qos: QoS::AtMostOnce,
             retain: false,
+            snappy: false,
         }
         .to_message()
     }

@@ -57,15 +57,21 @@ impl Core {
         }
         let mut kept = std::mem::take(&mut self.looked_up.properties);
         kept.clear();
+        let (mut payload, mut snappy, mut judged) = (publish.payload, false, Ok(()));
         let forwarded: &[u8] = if properties.raw.is_empty() {
             &[]
         } else {
-            forwarded_properties(properties.raw, &mut kept);
+            if forwarded_properties(properties.raw, &mut kept) {
+                match self.judge_publish(topic, publish, &mut kept) {
+                    Ok(found) => (payload, snappy) = found,
+                    Err(refused) => judged = Err(refused),
+                }
+            }
             &kept
         };
         let message = MessageRef {
             topic,
-            payload: publish.payload,
+            payload,
             properties: forwarded,
             expires_at: properties
                 .message_expiry
@@ -73,10 +79,11 @@ impl Core {
             from: session,
             qos: publish.qos,
             retain: publish.retain,
+            snappy,
         };
         self.refused_by_all = false;
-        let outcome = self
-            .check_topic(topic)
+        let outcome = judged
+            .and_then(|()| self.check_topic(topic))
             .and_then(|()| self.can_be_kept(session, &message))
             .and_then(|()| self.enter(&message))
             .and_then(|any| if self.refused_by_all { Err(TAKEN_BY_NOBODY) } else { Ok(any) });

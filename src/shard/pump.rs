@@ -35,14 +35,16 @@ impl Clients {
                     let scratch = std::mem::take(&mut self.scratch);
                     let mut outgoing = Outgoing::new(delivery.message.view(), self.now.mono, false, scratch);
                     outgoing.owned = Some(delivery.message.clone());
+                    outgoing.recall(&self.expanded);
                     // This connection may take less than the one it was sent on first [MQTT-3.1.2-25].
-                    let too_large = outgoing.packet_len(&shape) > client.link.max_packet as usize;
+                    let too_large =
+                        outgoing.packet_len(&shape, &client.link) > client.link.max_packet as usize;
                     if !too_large {
-                        outgoing.write(&shape, &mut client.out, &mut self.pool);
+                        outgoing.write(&shape, &client.link, &mut client.out, &mut self.pool);
                         count_sent(&mut self.counters, delivery.qos, delivery.message.payload().len());
                         self.counters.messages_redelivered += 1;
                     }
-                    self.scratch = outgoing.scratch();
+                    self.scratch = outgoing.finish(&mut self.expanded, &mut self.counters);
                     if too_large {
                         self.counters.messages_dropped.bump(DropReason::TooLarge);
                         if let Some(done) = outbox.abandon(id) {
@@ -86,10 +88,11 @@ impl Clients {
             let mut outgoing =
                 Outgoing::new(message.view(), self.now.mono, false, std::mem::take(&mut self.scratch));
             outgoing.owned = Some(message.clone());
+            outgoing.recall(&self.expanded);
             let reason = if expired {
                 Some(DropReason::Expired)
             } else {
-                (outgoing.packet_len(&shape) > client.link.max_packet as usize)
+                (outgoing.packet_len(&shape, &client.link) > client.link.max_packet as usize)
                     .then_some(DropReason::TooLarge)
             };
             if let Some(reason) = reason {
@@ -99,11 +102,11 @@ impl Clients {
                 self.settled.extend(via.map(|via| (via, message.weight() as u32)));
             } else {
                 shape.id = Some(outbox.admit(number, delivery));
-                outgoing.write(&shape, &mut client.out, &mut self.pool);
+                outgoing.write(&shape, &client.link, &mut client.out, &mut self.pool);
                 count_sent(&mut self.counters, shape.qos, message.payload().len());
                 mark(&mut self.dirty, target.connection, client);
             }
-            self.scratch = outgoing.scratch();
+            self.scratch = outgoing.finish(&mut self.expanded, &mut self.counters);
         }
         let wanted = outbox.wanted();
         if !wanted.is_empty() {

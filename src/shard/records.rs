@@ -87,11 +87,13 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
 
 const RETAIN: u8 = 1 << 2;
 const EXPIRES: u8 = 1 << 3;
+const IS_SNAPPY: u8 = 1 << 4;
 
 /// Appends a message; `topic` stands for its own.
 fn put_message(out: &mut Vec<u8>, m: &MessageRef<'_>, topic: &str, now: Now) {
     let expires = m.expires_at != NEVER;
-    out.push(m.qos as u8 | if m.retain { RETAIN } else { 0 } | if expires { EXPIRES } else { 0 });
+    let flags = [(m.retain, RETAIN), (expires, EXPIRES), (m.snappy, IS_SNAPPY)];
+    out.push(flags.iter().filter(|(set, _)| *set).fold(m.qos as u8, |all, (_, flag)| all | flag));
     if expires {
         out.extend_from_slice(&moment(m.expires_at, now).to_le_bytes());
     }
@@ -116,6 +118,7 @@ fn read_message(mut reader: Reader<'_>, topic: &str, now: Now) -> Option<Arc<Mes
         from: ELSEWHERE,
         qos: QoS::try_from(flags & 3).ok()?,
         retain: flags & RETAIN != 0,
+        snappy: flags & IS_SNAPPY != 0,
     };
     Some(message.to_message())
 }
@@ -357,6 +360,7 @@ mod tests {
             from: ELSEWHERE,
             qos: QoS::ExactlyOnce,
             retain: true,
+            snappy: false,
         }
         .to_message()
     }

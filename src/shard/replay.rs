@@ -219,6 +219,7 @@ impl Core {
         let ids = options.id().map_or(SubscriptionIds::None, SubscriptionIds::One);
         let mut outgoing: Outgoing<'_> = self.clients.outgoing(view, false);
         outgoing.owned = Some(message.clone());
+        outgoing.recall(&self.clients.expanded);
         self.clients.deliver(session, view.qos.min(granted(options)), true, &ids, &mut outgoing, None);
         self.clients.delivered(outgoing);
         self.clients.counters.retained_replayed += 1;

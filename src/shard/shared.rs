@@ -312,6 +312,7 @@ mod tests {
             from: ELSEWHERE,
             qos: QoS::AtLeastOnce,
             retain: false,
+            snappy: false,
         }
         .to_message()
     }

@@ -205,6 +205,7 @@ mod tests {
             from: ELSEWHERE,
             qos: QoS::AtLeastOnce,
             retain: true,
+            snappy: false,
         }
         .to_message()
     }

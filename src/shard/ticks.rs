@@ -28,6 +28,7 @@ impl Core {
         }
         self.sweep_groups();
         self.sweep_retained();
+        self.clients.expanded.forget();
         self.take_census();
     }
 

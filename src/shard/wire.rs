@@ -5,9 +5,12 @@
 
 use std::sync::Arc;
 
+use super::encoding::Expanded;
 use super::outbuf::{OutBuf, Pool, SHARE_FROM};
 use crate::message::{Message, MessageRef, Millis};
+use crate::metrics::Counters;
 use crate::protocol::{PacketId, QoS, Version, put_str, put_u16, put_u32, put_varint, varint_len};
+use crate::session::Connection;
 
 const MESSAGE_EXPIRY: u8 = 0x02;
 const SUBSCRIPTION_IDENTIFIER: u8 = 0x0B;
@@ -54,8 +57,27 @@ pub struct Outgoing<'m> {
     pub body: u64,
     expiry: Option<u32>,
     many: bool,
+    /// Bytes of the payload, or `usize::MAX` if it is compressed: whatever takes more than a copy is found by one
+    /// comparison, and what is not compressed pays nothing for what is.
+    bulk: usize,
     frames: Vec<u8>,
     shapes: [Option<Encoded>; 4],
+    compressed: Option<Box<Compressed>>,
+}
+
+/// What a compressed message has become on its way.
+#[derive(Debug, Default)]
+struct Compressed {
+    /// The message expanded, since the first receiver that needed it.
+    plain: Option<Arc<Message>>,
+    /// Expanded here, not by an earlier round.
+    made: bool,
+    frames: Vec<u8>,
+    shapes: [Option<Encoded>; 4],
+    /// Receivers that got it as it came.
+    as_it_came: u64,
+    /// Receivers that got it expanded.
+    expanded: u64,
 }
 
 /// Where in `frames` a shape lies, and where in it the packet id.
@@ -66,12 +88,54 @@ struct Encoded {
     id_at: usize,
 }
 
+impl Compressed {
+    /// Counts what was sent, and keeps what was made for the next round with the same message.
+    #[cold]
+    #[expect(
+        clippy::boxed_local,
+        reason = "unpacked by the caller it costs every plain message 10 instructions"
+    )]
+    fn end(
+        self: Box<Self>,
+        message: &MessageRef<'_>,
+        owned: Option<&Arc<Message>>,
+        expanded: &mut Expanded,
+        counters: &mut Counters,
+    ) {
+        let len = message.payload.len() as u64;
+        counters.compressed_messages_sent += self.as_it_came;
+        counters.compressed_bytes_sent += self.as_it_came * len;
+        let Some(plain) = self.plain else { return };
+        let plain_len = plain.payload().len() as u64;
+        counters.expanded_messages_sent += self.expanded;
+        counters.expanded_bytes_sent += self.expanded * plain_len;
+        // They were counted with the payload as it came.
+        counters.payload_bytes_sent += self.expanded * plain_len;
+        counters.payload_bytes_sent -= self.expanded * len;
+        counters.expansions += u64::from(self.made);
+        if let Some(message) = owned.filter(|_| self.made) {
+            expanded.keep(message, plain);
+        }
+    }
+}
+
 impl<'m> Outgoing<'m> {
     /// A message for one receiver, or (`many`) for several. `scratch` is an empty buffer that comes back in
-    /// [`Self::scratch`].
+    /// [`Self::finish`].
     pub fn new(message: MessageRef<'m>, now: Millis, many: bool, scratch: Vec<u8>) -> Self {
         let expiry = message.remaining_expiry(now);
-        Self { message, owned: None, body: 0, expiry, many, frames: scratch, shapes: [None; 4] }
+        let bulk = if message.snappy { usize::MAX } else { message.payload.len() };
+        Self {
+            message,
+            owned: None,
+            body: 0,
+            expiry,
+            many,
+            bulk,
+            frames: scratch,
+            shapes: [None; 4],
+            compressed: None,
+        }
     }
 
     /// Whether several receivers get it.
@@ -85,10 +149,25 @@ impl<'m> Outgoing<'m> {
         self.owned.get_or_insert_with(|| self.message.to_message()).clone()
     }
 
-    /// The scratch buffer, to be used again.
-    pub fn scratch(mut self) -> Vec<u8> {
-        self.frames.clear();
-        self.frames
+    /// Has what an earlier round expanded used again, if there is something.
+    #[inline]
+    pub fn recall(&mut self, expanded: &Expanded) {
+        if self.message.snappy
+            && let Some(plain) = self.owned.as_ref().and_then(|message| expanded.of(message))
+        {
+            self.compressed.get_or_insert_default().plain = Some(plain);
+        }
+    }
+
+    /// Ends the round. Returns the scratch buffer, to be used again.
+    #[inline]
+    pub fn finish(self, expanded: &mut Expanded, counters: &mut Counters) -> Vec<u8> {
+        let Self { message, owned, mut frames, compressed, .. } = self;
+        if let Some(compressed) = compressed {
+            compressed.end(&message, owned.as_ref(), expanded, counters);
+        }
+        frames.clear();
+        frames
     }
 
     fn properties_len(&self, shape: &Shape<'_>) -> usize {
@@ -111,7 +190,15 @@ impl<'m> Outgoing<'m> {
 
     /// Length of the whole packet for a receiver, for its Maximum Packet Size [MQTT-3.1.2-24].
     #[inline]
-    pub fn packet_len(&self, shape: &Shape<'_>) -> usize {
+    pub fn packet_len(&mut self, shape: &Shape<'_>, link: &Connection) -> usize {
+        if self.message.snappy && !link.accepts_snappy {
+            return self.expanded(|plain| plain.len_as_it_is(shape));
+        }
+        self.len_as_it_is(shape)
+    }
+
+    #[inline]
+    fn len_as_it_is(&self, shape: &Shape<'_>) -> usize {
         let remaining = self.remaining_len(shape);
         1 + varint_len(remaining as u32) + remaining
     }
@@ -148,11 +235,62 @@ impl<'m> Outgoing<'m> {
 
     /// Appends the message for one receiver.
     #[inline]
-    pub fn write(&mut self, shape: &Shape<'_>, out: &mut OutBuf, pool: &mut Pool) {
+    pub fn write(&mut self, shape: &Shape<'_>, link: &Connection, out: &mut OutBuf, pool: &mut Pool) {
+        if self.bulk >= SHARE_FROM {
+            self.write_bulk(shape, link, out, pool);
+        } else {
+            self.write_small(shape, out, pool);
+        }
+    }
+
+    /// A payload that is large or compressed.
+    #[inline(never)]
+    fn write_bulk(&mut self, shape: &Shape<'_>, link: &Connection, out: &mut OutBuf, pool: &mut Pool) {
+        if self.message.snappy {
+            let compressed = self.compressed.get_or_insert_default();
+            if !link.accepts_snappy {
+                compressed.expanded += 1;
+                return self.expanded(|plain| plain.write(shape, link, out, pool));
+            }
+            compressed.as_it_came += 1;
+        }
         if self.message.payload.len() >= SHARE_FROM {
             self.encode_head(shape, out.bytes(pool));
             out.splice(self.owned());
-        } else if self.many && shape.reusable() {
+        } else {
+            self.write_small(shape, out, pool);
+        }
+    }
+
+    /// Does something with the message as those get it who take nothing compressed. It is expanded for the first of
+    /// them.
+    #[cold]
+    fn expanded<T>(&mut self, act: impl FnOnce(&mut Outgoing<'_>) -> T) -> T {
+        let compressed = self.compressed.get_or_insert_default();
+        let message = compressed.plain.get_or_insert_with(|| {
+            compressed.made = true;
+            self.message.to_plain()
+        });
+        let message = message.clone();
+        let mut plain = Outgoing {
+            message: message.view(),
+            owned: Some(message.clone()),
+            body: 0,
+            expiry: self.expiry,
+            many: self.many,
+            bulk: message.payload().len(),
+            frames: std::mem::take(&mut compressed.frames),
+            shapes: compressed.shapes,
+            compressed: None,
+        };
+        let result = act(&mut plain);
+        (compressed.frames, compressed.shapes) = (plain.frames, plain.shapes);
+        result
+    }
+
+    #[inline]
+    fn write_small(&mut self, shape: &Shape<'_>, out: &mut OutBuf, pool: &mut Pool) {
+        if self.many && shape.reusable() {
             self.copy(shape, out.bytes(pool));
         } else {
             let bytes = out.bytes(pool);

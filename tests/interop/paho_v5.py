@@ -1,6 +1,7 @@
 """paho-mqtt with MQTT 5 against a broker: the common scenarios and what only MQTT 5 has."""
 
 import paho.mqtt.client as mqtt
+import snappy
 from paho.mqtt.packettypes import PacketTypes
 
 from peer import Peer, check, properties, unique
@@ -94,6 +95,26 @@ def delays_wills():
     watcher.disconnect()
 
 
+def compresses():
+    topic, text = unique("compressed"), "您好, where is my parcel? " * 100
+    mark, block = ("content-encoding", "snappy"), snappy.compress(text.encode())
+    accepts = Peer(unique("accepts"), connect={"UserProperty": ("accept-encoding", "snappy")})
+    plain = Peer(unique("plain"))
+    for peer in (accepts, plain):
+        peer.subscribe(topic, 1)
+    plain.publish(topic, block, qos=1, retain=True, UserProperty=[("a", "1"), mark])
+    late = Peer(unique("late"))
+    late.subscribe(topic, 1)
+    for peer in (plain, late):
+        check(peer.expect(topic, text).properties.UserProperty == [("a", "1")], "not all of it was expanded")
+    got = accepts.receive()
+    check(got.properties.UserProperty == [("a", "1"), mark], f"{got.properties}")
+    check(got.payload == block and snappy.decompress(got.payload).decode() == text, "other bytes")
+    plain.publish(topic, b"", qos=1, retain=True)
+    for peer in (accepts, plain, late):
+        peer.disconnect()
+
+
 def assigns_client_ids():
     peer = Peer("")
     check(peer.connack.AssignedClientIdentifier, "no assigned client identifier")
@@ -106,6 +127,7 @@ ONLY_5 = [
     accepts_topic_aliases,
     obeys_subscription_options,
     delays_wills,
+    compresses,
     assigns_client_ids,
 ]
 

@@ -232,6 +232,8 @@ impl World {
             alias_maximum: *pick(&mut self.rng, &[0, 1, 10]),
             keep_alive: *pick(&mut self.rng, &[0, 0, 10]),
             will: None,
+            // Another at each connection, and no choice: seeds that once failed stay what they were.
+            accepts: v5 && self.links.len().is_multiple_of(2),
         };
         let will = (!resume && self.chance(3)).then(|| {
             let topic = format!("w/{client}");
@@ -374,6 +376,9 @@ impl World {
             sub.leaving = true;
         }
         c.session.asked.insert(id, (filter.clone(), None));
+        if filter == group_text(0) {
+            self.oracle.left = now;
+        }
         self.links[link].send(&wire::unsubscribe(id, &filter, self.clients[client].v5));
         self.note(|| format!("c{client} unsubscribes {filter}"));
     }
@@ -454,6 +459,7 @@ impl World {
     ) {
         let Some(link) = self.clients[client].link else { return };
         let payload = self.payload(message);
+        let compressed = self.compressed(message);
         let sent = &mut self.oracle.messages[message];
         sent.sends += 1;
         let (topic, expiry) = (sent.topic.clone(), sent.expiry);
@@ -466,6 +472,7 @@ impl World {
             alias,
             expiry,
             payload: &payload,
+            compressed,
         };
         self.links[link].send(&wire::publish(&outgoing, self.clients[client].v5));
     }

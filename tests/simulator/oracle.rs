@@ -78,6 +78,8 @@ pub struct Oracle {
     pub owed: Vec<Owed>,
     pub shown: Vec<Shown>,
     pub visits: HashMap<usize, Vec<Visit>>,
+    /// When somebody last asked to leave group 0.
+    pub left: Millis,
     /// Newest first delivery of a sticky group: publisher and topic.
     pub sticky: HashMap<(usize, String), usize>,
     /// Whether a will must be published; those not in here must not.
@@ -132,6 +134,12 @@ impl World {
         };
         self.oracle.messages.push(sent);
         self.oracle.messages.len() - 1
+    }
+
+    /// Whether a message is sent compressed.
+    pub fn compressed(&self, message: usize) -> bool {
+        let sent = &self.oracle.messages[message];
+        self.clients[sent.publisher].v5 && !sent.will && message.is_multiple_of(3)
     }
 
     /// The payload of a message: its number and a filling that depends on it.
@@ -305,6 +313,7 @@ impl World {
         self.oracle.stats.delivered += 1;
         self.oracle.stats.redelivered += u64::from(redelivered || d.dup);
         self.oracle.stats.aliased += u64::from(d.alias.is_some());
+        self.oracle.stats.compressed += u64::from(d.compressed);
         let Some(message) = message else {
             // Only the clearing of a retained topic is empty.
             return if d.payload.is_empty() && d.topic.starts_with("r/") {
@@ -314,6 +323,7 @@ impl World {
             };
         };
         self.judge_content(number, d, message)?;
+        self.oracle.stats.expanded += u64::from(self.compressed(message) && !d.compressed);
         self.judge_subscription(number, d, message)?;
         if d.topic.starts_with("s/") {
             self.judge_shared(number, d, message, redelivered)?;
@@ -358,6 +368,10 @@ impl World {
         let sent = self.oracle.messages.get(message).ok_or("nobody published this")?;
         if sent.topic != d.topic || d.payload != self.payload(message) {
             return Err(format!("is not what was published to {}", sent.topic));
+        }
+        let takes = self.clients[number].greeting.accepts;
+        if d.compressed != (self.compressed(message) && takes) {
+            return Err(format!("compressed: {}, and its receiver takes that: {takes}", d.compressed));
         }
         if d.qos > sent.qos {
             return Err(format!("was published with qos {}", sent.qos));
@@ -500,7 +514,9 @@ impl World {
             visits.push(Visit { client: number, breaks: c.truth.breaks, link, qos: d.qos });
         }
         let orderly = group == 0 && self.plan.settings.session.queue_messages >= 1000;
-        if first && orderly && !broken && d.qos == 1 && sent.qos == 1 {
+        // A member that unsubscribes keeps what it was sent, until its connection ends: that is given again, late.
+        let given_back = self.oracle.left >= sent.at;
+        if first && orderly && !broken && !given_back && d.qos == 1 && sent.qos == 1 {
             let last = self.oracle.sticky.insert((sent.publisher, sent.topic.clone()), message);
             if last.is_some_and(|last| last > message) && sent.sends == 1 {
                 return Err(format!("comes after message {} of the same key", last.unwrap_or(0)));

@@ -41,7 +41,8 @@ impl World {
         for owed in std::mem::take(&mut self.oracle.owed) {
             let sent = &self.oracle.messages[owed.message];
             let client = &self.clients[owed.client];
-            let size = sent.size + sent.topic.len() + 40;
+            let mark = if self.compressed(owed.message) { 40 } else { 0 };
+            let size = sent.size + sent.topic.len() + 40 + mark;
             let smallest = self.clients.iter().map(|c| c.least_packet).min().unwrap_or(u32::MAX);
             let shared = group_of(&sent.topic).is_some();
             let least = if shared { smallest } else { client.least_packet };

@@ -15,6 +15,8 @@ pub struct Stats {
     pub owed_shared: u64,
     pub owed_retained: u64,
     pub aliased: u64,
+    pub compressed: u64,
+    pub expanded: u64,
     pub too_large: u64,
     pub queue_full: u64,
     pub expired: u64,
@@ -37,7 +39,7 @@ impl Stats {
     }
 
     /// All by name.
-    pub fn fields(&mut self) -> [(&'static str, &mut u64); 22] {
+    pub fn fields(&mut self) -> [(&'static str, &mut u64); 24] {
         [
             ("delivered", &mut self.delivered),
             ("redelivered", &mut self.redelivered),
@@ -51,6 +53,8 @@ impl Stats {
             ("owed_shared", &mut self.owed_shared),
             ("owed_retained", &mut self.owed_retained),
             ("aliased", &mut self.aliased),
+            ("compressed", &mut self.compressed),
+            ("expanded", &mut self.expanded),
             ("too_large", &mut self.too_large),
             ("queue_full", &mut self.queue_full),
             ("expired", &mut self.expired),

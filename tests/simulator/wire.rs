@@ -3,13 +3,15 @@
 //! What the broker sends is read by `mqttbytes` wherever that is right, so that the broker's codec is not its own
 //! judge: everything of 3.1.1, and of MQTT 5 all but DISCONNECT and a PUBLISH with more than two identifiers.
 
+use std::borrow::Cow;
+
 use bytes::{Bytes, BytesMut};
 use mqttbytes::{QoS as TheirQoS, v4, v5};
 use switchboard::protocol::{
     Ack, AckKind, Connect, ConnectProperties, Disconnect, DisconnectProperties, Framed, Packet, PacketId,
     Publish, PublishProperties, QoS, ReasonCode, ReasonProperties, RetainHandling, Subscribe,
     SubscribeFilter, SubscribeFilters, SubscriptionIds, Unsubscribe, UnsubscribeFilters, UserProperties,
-    Version, Will, decode, frame, put_str,
+    Version, Will, decode, frame, put_str, put_user_property,
 };
 
 /// A packet from the broker.
@@ -38,7 +40,9 @@ pub struct Delivered {
     pub id: u16,
     pub ids: Vec<u32>,
     pub expiry: Option<u32>,
+    /// Expanded, if it came compressed.
     pub payload: Bytes,
+    pub compressed: bool,
 }
 
 /// What a client says in CONNECT.
@@ -52,6 +56,8 @@ pub struct Greeting {
     pub alias_maximum: u16,
     pub keep_alive: u16,
     pub will: Option<LastWill>,
+    /// Takes compressed messages, MQTT 5.
+    pub accepts: bool,
 }
 
 /// A will.
@@ -114,6 +120,7 @@ fn hear_4(bytes: &[u8]) -> Result<Heard, String> {
             ids: Vec::new(),
             expiry: None,
             payload: p.payload,
+            compressed: false,
         }),
         v4::Packet::PubAck(p) => Heard::PubAck { id: p.pkid, reason: 0 },
         v4::Packet::PubRec(p) => Heard::PubRec { id: p.pkid, reason: 0 },
@@ -144,6 +151,7 @@ fn hear_5(bytes: &[u8]) -> Result<Heard, String> {
     match ours {
         Packet::Disconnect(packet) => return Ok(Heard::Disconnect { reason: packet.reason.0 }),
         Packet::Publish(p) if p.properties.subscription_ids.iter().count() > 2 => {
+            let compressed = p.properties.user.iter().any(|property| property == MARK);
             return Ok(Heard::Publish(Delivered {
                 dup: p.dup,
                 qos: p.qos as u8,
@@ -153,7 +161,8 @@ fn hear_5(bytes: &[u8]) -> Result<Heard, String> {
                 id: p.packet_id.map_or(0, PacketId::get),
                 ids: p.properties.subscription_ids.iter().collect(),
                 expiry: p.properties.message_expiry,
-                payload: Bytes::copy_from_slice(p.payload),
+                payload: expanded(Bytes::copy_from_slice(p.payload), compressed)?,
+                compressed,
             }));
         }
         _ => {}
@@ -167,6 +176,9 @@ fn hear_5(bytes: &[u8]) -> Result<Heard, String> {
         v5::Packet::Publish(p) => {
             let properties = p.properties;
             let ids = properties.as_ref().map_or_else(Vec::new, |p| p.subscription_identifiers.clone());
+            let marks =
+                |p: &v5::PublishProperties| p.user_properties.iter().any(|(n, v)| (&**n, &**v) == MARK);
+            let compressed = properties.as_ref().is_some_and(marks);
             Heard::Publish(Delivered {
                 dup: p.dup,
                 qos: level(p.qos),
@@ -176,7 +188,8 @@ fn hear_5(bytes: &[u8]) -> Result<Heard, String> {
                 id: p.pkid,
                 ids: ids.into_iter().map(|id| id as u32).collect(),
                 expiry: properties.as_ref().and_then(|p| p.message_expiry_interval),
-                payload: p.payload,
+                payload: expanded(p.payload, compressed)?,
+                compressed,
             })
         }
         v5::Packet::PubAck(p) => Heard::PubAck { id: p.pkid, reason: p.reason as u8 },
@@ -191,6 +204,17 @@ fn hear_5(bytes: &[u8]) -> Result<Heard, String> {
         v5::Packet::PingResp => Heard::PingResp,
         other => return Err(format!("a server does not send {other:?}")),
     })
+}
+
+/// What a compressed message says of itself.
+const MARK: (&str, &str) = ("content-encoding", "snappy");
+
+fn expanded(payload: Bytes, compressed: bool) -> Result<Bytes, String> {
+    if !compressed {
+        return Ok(payload);
+    }
+    let plain = snap::raw::Decoder::new().decompress_vec(&payload);
+    plain.map(Bytes::from).map_err(|error| format!("{error} in {payload:02x?}"))
 }
 
 fn their_qos(qos: u8) -> TheirQoS {
@@ -228,7 +252,12 @@ pub fn connect(client_id: &str, v5: bool, greeting: &Greeting) -> Vec<u8> {
         delay_interval: will.delay,
         properties: PublishProperties::EMPTY,
     });
+    let mut user = Vec::new();
+    if greeting.accepts {
+        put_user_property(&mut user, "accept-encoding", "snappy");
+    }
     let properties = ConnectProperties {
+        user: UserProperties::encoded(&user).unwrap(),
         session_expiry: (greeting.expiry > 0).then_some(greeting.expiry),
         receive_maximum: greeting.receive_maximum,
         maximum_packet: greeting.max_packet,
@@ -260,6 +289,8 @@ pub struct Outgoing<'a> {
     pub alias: Option<(u16, bool)>,
     pub expiry: Option<u32>,
     pub payload: &'a [u8],
+    /// To be sent compressed, MQTT 5.
+    pub compressed: bool,
 }
 
 /// Encodes a PUBLISH.
@@ -275,7 +306,13 @@ pub fn publish(p: &Outgoing<'_>, v5: bool) -> Vec<u8> {
     }
     let mut out = Vec::new();
     let topic = if p.alias.is_some_and(|(_, known)| known) { "" } else { p.topic };
+    let (mut user, mut payload) = (Vec::new(), Cow::Borrowed(p.payload));
+    if p.compressed {
+        put_user_property(&mut user, MARK.0, MARK.1);
+        payload = Cow::Owned(snap::raw::Encoder::new().compress_vec(p.payload).unwrap());
+    }
     let properties = PublishProperties {
+        user: UserProperties::encoded(&user).unwrap(),
         topic_alias: p.alias.map(|(alias, _)| alias),
         message_expiry: p.expiry,
         subscription_ids: SubscriptionIds::encoded(&[]).unwrap(),
@@ -283,7 +320,7 @@ pub fn publish(p: &Outgoing<'_>, v5: bool) -> Vec<u8> {
     };
     let packet_id = PacketId::new(p.id).filter(|_| p.qos > 0);
     let qos = our_qos(p.qos);
-    Publish { dup: p.dup, qos, retain: p.retain, topic, packet_id, properties, payload: p.payload }
+    Publish { dup: p.dup, qos, retain: p.retain, topic, packet_id, properties, payload: &payload }
         .encode(Version::V5, &mut out);
     out
 }

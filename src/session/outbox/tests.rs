@@ -10,6 +10,7 @@ fn delivery(qos: QoS, expires_at: Millis) -> Delivery {
         from: ELSEWHERE,
         qos,
         retain: false,
+        snappy: false,
     };
     Delivery {
         message: message.to_message(),
