@@ -11,6 +11,7 @@ mod census;
 pub mod chunks;
 pub mod clients;
 mod connect;
+mod context;
 pub mod desk;
 mod door;
 mod end;
@@ -47,6 +48,7 @@ use crate::session::Connection;
 use crate::store::{Health, Store};
 use crate::topic::SubscriptionIndex;
 use clients::{Client, Clients};
+use context::Deadlines;
 use interest::{Interest, Mask};
 use ledger::Ledger;
 use mailbox::{Batch, Mailbox};
@@ -183,6 +185,7 @@ pub struct Core {
     index: SubscriptionIndex,
     groups: Groups,
     retained: Retained,
+    deadlines: Deadlines,
     timers: Wheel,
     outgoing: Vec<Batch>,
     spare: Vec<Batch>,
@@ -219,6 +222,7 @@ impl Core {
             index: SubscriptionIndex::new(),
             groups: Groups::new(id, sharing, caps, exchange.place.clone(), seed ^ 0x5EED),
             retained: Retained::default(),
+            deadlines: Deadlines::default(),
             timers: Wheel::new(now.mono),
             outgoing: exchange.mailboxes.iter().map(|_| Batch::default()).collect(),
             spare: Vec::new(),

@@ -43,6 +43,11 @@ impl Retained {
         self.bytes
     }
 
+    /// What is retained of a topic, expired or not.
+    pub(super) fn get(&self, topic: &str) -> Option<&Arc<Message>> {
+        self.index.get(topic)
+    }
+
     fn set(&mut self, message: Arc<Message>) -> Option<Arc<Message>> {
         self.bytes += message.weight();
         self.expiring += usize::from(message.expires_at() != NEVER);
@@ -84,7 +89,7 @@ impl Core {
 
     pub(super) fn store_retained(&mut self, message: Arc<Message>) {
         let exchange = &self.exchange;
-        let (limits, topic) = (&exchange.settings.retained, message.view().topic);
+        let topic = message.view().topic;
         // What the broker says of itself has no bound but its own number, and takes no customer's place.
         let counted = usize::from(!own(topic));
         if message.payload().is_empty() {
@@ -99,17 +104,11 @@ impl Core {
             }
             return;
         }
-        let replaced = self.retained.index.get(topic).map(|known| known.weight());
-        let full = replaced.is_none() && exchange.retained.load(Ordering::Relaxed) >= limits.max_messages;
-        let bytes = self.retained.bytes - replaced.unwrap_or(0) + message.weight();
-        if counted > 0 && (full || bytes > limits.max_bytes / exchange.mailboxes.len()) {
+        if counted > 0 && !self.room_for_retained(topic, message.weight()) {
             // What was retained before is out of date, and a server may discard it at any time [MQTT-3.3.1-5].
             if self.retained.clear(topic).is_some() {
                 exchange.retained.fetch_sub(1, Ordering::Relaxed);
                 self.clients.ledger.forget_retained(topic);
-            }
-            if let Some(desk) = &exchange.desk {
-                desk.forget_context(topic);
             }
             self.refused_by_all = true;
             return self.clients.counters.messages_dropped.bump(DropReason::RetainedFull);
@@ -126,12 +125,23 @@ impl Core {
         self.clients.counters.retained_changes.bump(change);
     }
 
+    /// Whether the bounds leave room for a message of this weight in place of what is retained of its topic.
+    pub(super) fn room_for_retained(&self, topic: &str, weight: usize) -> bool {
+        let exchange = &self.exchange;
+        let limits = &exchange.settings.retained;
+        let replaced = self.retained.index.get(topic).map(|known| known.weight());
+        let full = replaced.is_none() && exchange.retained.load(Ordering::Relaxed) >= limits.max_messages;
+        let bytes = self.retained.bytes - replaced.unwrap_or(0) + weight;
+        // What gets smaller always has room: the bounds may have been lowered.
+        replaced >= Some(weight) || (!full && bytes <= limits.max_bytes / exchange.mailboxes.len())
+    }
+
     /// Puts back what the store has kept.
-    pub(super) fn restore_retained(&mut self, message: Arc<Message>) {
-        self.restore_context(&message);
-        if self.retained.set(message).is_none() {
+    pub(super) fn restore_retained(&mut self, message: &Arc<Message>) {
+        if self.retained.set(message.clone()).is_none() {
             self.exchange.retained.fetch_add(1, Ordering::Relaxed);
         }
+        self.note_context(message.view().topic);
     }
 
     /// A page of the retained messages that live here, and where to go on.
@@ -176,7 +186,7 @@ impl Core {
                 self.retained.clear(topic);
                 self.clients.ledger.forget_retained(topic);
                 if let Some(desk) = &self.exchange.desk {
-                    desk.forget_context(topic);
+                    desk.contexts.forget(topic);
                 }
                 self.exchange.retained.fetch_sub(1, Ordering::Relaxed);
                 self.clients.counters.retained_changes.bump(RetainedChange::Expired);

@@ -27,6 +27,7 @@ impl Core {
             }
         }
         self.sweep_groups();
+        self.sweep_contexts();
         self.sweep_retained();
         self.take_census();
     }
