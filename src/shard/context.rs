@@ -35,7 +35,7 @@ const SWEEP_BYTES: usize = 512 * 1024;
 
 /// Bytes of documents written in one turn at which whoever changes more is held back: a patch is smaller than what it
 /// moves.
-const TURN_BYTES: usize = 1024 * 1024;
+const TURN_BYTES: usize = 256 * 1024;
 
 /// Bytes of the properties that a patched document is published with, at most.
 const PROPERTIES: usize = 32;

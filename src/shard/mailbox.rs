@@ -22,7 +22,7 @@ pub const FULL: usize = 4 * 1024 * 1024;
 pub const SHARE_FROM: usize = 2048;
 
 /// What a change of a document weighs more than itself: the smallest one may move a large document.
-const DOCUMENT: usize = 16 * 1024;
+const DOCUMENT: usize = 32 * 1024;
 
 /// What stands before a small message in a batch's bytes.
 #[derive(Clone, Copy, Debug)]
