@@ -1,7 +1,16 @@
 //! Customers' context documents, end to end: patches, what expires, what is refused, what readers and rules see, and
 //! what survives.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "tests"
+)]
 
 mod dialogue;
 
@@ -11,6 +20,7 @@ use dialogue::{
     BOTH, Client, Kept, Message, Own, Packet, Publish, Version, message, own, property, subscription,
 };
 use serde_json::{Value, json};
+use switchboard::desk::{Context, Inbound, Patch, Payload};
 
 /// Who is gold goes to `vip`. `brief*` fields last a moment; a document has 2 KiB.
 const RULES: &str = r#"
@@ -564,6 +574,7 @@ fn reading_and_patching_a_document_of_24_fields() {
             assert!(packet.retain && packet.payload.len() > 700);
         }
         told(&format!("{name}: read, SUBSCRIBE to document"), read);
+        reader.disconnect();
         let mut patched = Vec::with_capacity(count);
         for n in 0..count {
             let change = patch(CUSTOMERS[n % CUSTOMERS.len()], &json!({"field_07": n}));
@@ -588,6 +599,44 @@ fn reading_and_patching_a_document_of_24_fields() {
         );
         desk.close();
     }
+}
+
+#[test]
+#[ignore = "measures"]
+fn what_a_document_of_24_fields_costs_inside() {
+    let rules = switchboard::desk::Routing::parse(RULES, "test.toml").unwrap();
+    let tenant = rules.tenant("main").unwrap();
+    let fields: serde_json::Map<String, Value> =
+        (0..24).map(|n| (format!("field_{n:02}"), json!(format!("value of field {n}")))).collect();
+    let text = Value::Object(fields).to_string();
+    let mut parsed = Vec::new();
+    let mut patched = Vec::new();
+    let mut routed = Vec::new();
+    let payload = Payload::new(b"hello");
+    for n in 0..20_000 {
+        let begun = Instant::now();
+        let context = Context::parse(text.as_bytes()).unwrap();
+        parsed.push(begun.elapsed());
+        let begun = Instant::now();
+        let patch = Patch::parse(format!("{{\"field_07\":{n}}}").as_bytes(), None).unwrap();
+        let after = Context::patched(Some(text.as_bytes()), &patch, tenant.contexts(), now_ms()).unwrap();
+        patched.push(begun.elapsed());
+        assert!(after.is_some());
+        let begun = Instant::now();
+        let decision = tenant.route(&Inbound {
+            customer: "1",
+            topic: "cs/1/main/customer/1/up",
+            payload: &payload,
+            properties: &[],
+            context: Some(&context),
+            now_ms: 1_795_403_776_809,
+        });
+        routed.push(begun.elapsed());
+        assert_eq!(decision.failed_rules, 0);
+    }
+    told("parse", parsed);
+    told("patch: parse, apply, write, parse", patched);
+    told("rules with a condition on the document", routed);
 }
 
 fn told(what: &str, mut times: Vec<Duration>) {
