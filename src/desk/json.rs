@@ -14,6 +14,8 @@ use cel::common::value::Val;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::document::{ContextRules, Document, Patch};
+
 /// The most values (members, elements, scalars) of one document that conditions look at.
 pub(super) const MAX_VALUES: usize = 1024;
 
@@ -30,6 +32,17 @@ pub(super) fn to_cel(text: &str) -> Result<Owned, serde_json::Error> {
     let value = CelJson { left: &mut left }.deserialize(&mut reader)?;
     reader.end()?;
     Ok(value)
+}
+
+/// Reads the members of an object, each one JSON text, as a CEL map.
+fn members_to_cel<'t>(members: impl Iterator<Item = (&'t str, &'t str)>) -> Result<Owned, serde_json::Error> {
+    let mut left = MAX_VALUES - 1;
+    let mut map: HashMap<CelMapKey<'static>, Owned> = HashMap::new();
+    for (name, text) in members {
+        let mut reader = serde_json::Deserializer::from_str(text);
+        map.insert(name.to_owned().into(), CelJson { left: &mut left }.deserialize(&mut reader)?);
+    }
+    Ok(Box::new(CelMap::from(map)))
 }
 
 /// Deserializes into a CEL value; `left` is how many values the document may still have.
@@ -163,17 +176,33 @@ struct Inner {
     /// The document as it came, for `control/explain`.
     text: Box<RawValue>,
     value: Owned,
+    empty: bool,
+    next_expiry: Option<u64>,
 }
 
-/// Why a context document cannot be used. Conditions then see an empty document.
+/// Why a context document, or a patch of one, cannot be used. Of a document conditions then see an empty one.
 #[derive(Debug, thiserror::Error)]
 pub enum ContextError {
-    /// The document is larger than conditions look at.
-    #[error("the context document has {0} bytes; at most {MAX_BYTES}")]
-    TooLarge(usize),
-    /// The document is not a JSON object.
+    /// The document, or the patch, is larger than it may be.
+    #[error("the context document has {bytes} bytes; at most {most}")]
+    TooLarge {
+        /// What it has.
+        bytes: usize,
+        /// What it may have.
+        most: usize,
+    },
+    /// The document, or the patch, is not a JSON object.
     #[error("the context document is not a JSON object")]
     NotAnObject,
+    /// The document's `_ttl` does not say when fields expire.
+    #[error("`_ttl` of the context document is not an object of milliseconds since the epoch")]
+    Expiries,
+    /// The patch would set `_ttl`.
+    #[error("a patch cannot set `_ttl`; it has a user property `ttl`")]
+    Reserved,
+    /// The patch's `ttl` property is no time.
+    #[error("the property `ttl` is not a number of seconds, nor an object of field and seconds")]
+    Ttl,
     /// The text is no JSON, or has more values than conditions look at.
     #[error("the context document cannot be read: {0}")]
     Json(#[from] serde_json::Error),
@@ -185,15 +214,88 @@ impl Context {
     /// # Errors
     /// See [`ContextError`].
     pub fn parse(document: &[u8]) -> Result<Self, ContextError> {
-        if document.len() > MAX_BYTES {
-            return Err(ContextError::TooLarge(document.len()));
+        Self::parse_within(document, MAX_BYTES)
+    }
+
+    /// As [`Self::parse`], with another bound on its bytes.
+    ///
+    /// # Errors
+    /// See [`ContextError`].
+    pub fn parse_within(document: &[u8], most: usize) -> Result<Self, ContextError> {
+        if document.len() > most {
+            return Err(ContextError::TooLarge { bytes: document.len(), most });
         }
         let text: Box<RawValue> = serde_json::from_slice(document)?;
-        if !text.get().starts_with('{') {
-            return Err(ContextError::NotAnObject);
+        let document = Document::parse(text.get())?;
+        Self::new(text, &document)
+    }
+
+    /// Reads a whole document that is published, and gives its fields the times that it does not bring.
+    ///
+    /// # Errors
+    /// See [`ContextError`].
+    pub fn whole(payload: &[u8], rules: &ContextRules, now: u64) -> Result<Self, ContextError> {
+        let published = Self::parse_within(payload, rules.max_bytes)?;
+        let mut document = Document::parse(published.text())?;
+        if !document.stamp(rules, now) {
+            return Ok(published);
         }
-        let value = to_cel(text.get())?;
-        Ok(Self { inner: Arc::new(Inner { text, value }) })
+        let stamped = document.to_json()?;
+        Self::parse_within(stamped.as_bytes(), rules.max_bytes)
+    }
+
+    /// A document after a patch; `None` if nothing is left. `current` that is no document counts as an empty one.
+    ///
+    /// # Errors
+    /// See [`ContextError`].
+    pub fn patched(
+        current: Option<&[u8]>,
+        patch: &Patch,
+        rules: &ContextRules,
+        now: u64,
+    ) -> Result<Option<Self>, ContextError> {
+        let current = current.and_then(|document| std::str::from_utf8(document).ok());
+        let mut document = current.and_then(|text| Document::parse(text).ok()).unwrap_or_default();
+        document.expire(now);
+        document.apply(patch, rules, now)?;
+        if document.is_empty() {
+            return Ok(None);
+        }
+        Self::parse_within(document.to_json()?.as_bytes(), rules.max_bytes).map(Some)
+    }
+
+    /// When the first field expires, in milliseconds since the epoch.
+    pub fn next_expiry(&self) -> Option<u64> {
+        self.inner.next_expiry
+    }
+
+    /// Whether the document has no field.
+    pub fn is_empty(&self) -> bool {
+        self.inner.empty
+    }
+
+    /// What conditions see of a document; `text` is how it is written.
+    fn new(text: Box<RawValue>, document: &Document) -> Result<Self, ContextError> {
+        let value = members_to_cel(document.fields())?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                text,
+                value,
+                empty: document.is_empty(),
+                next_expiry: document.next_expiry(),
+            }),
+        })
+    }
+
+    /// The document without what has expired; `None` if nothing has. `now` is in milliseconds since the epoch.
+    pub fn shortened(&self, now: u64) -> Option<Self> {
+        if self.inner.next_expiry.is_none_or(|at| at > now) {
+            return None;
+        }
+        let mut document = Document::parse(self.text()).ok()?;
+        document.expire(now);
+        let text = RawValue::from_string(document.to_json().ok()?).ok()?;
+        Self::new(text, &document).ok()
     }
 
     /// The document as it came.
@@ -246,7 +348,20 @@ mod tests {
         assert!(matches!(Context::parse(b"\xff"), Err(ContextError::Json(_))));
         assert!(matches!(Context::parse(b""), Err(ContextError::Json(_))));
         let large = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_BYTES));
-        assert!(matches!(Context::parse(large.as_bytes()), Err(ContextError::TooLarge(_))));
+        assert!(matches!(Context::parse(large.as_bytes()), Err(ContextError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn the_times_of_a_context_are_hidden_and_what_has_expired_is_gone() {
+        let context = Context::parse(br#"{"a":1,"b":2,"_ttl":{"a":1000,"b":2000}}"#).unwrap();
+        let names = |context: &Context| format!("{:?}", context.value());
+        assert!(!names(&context).contains("_ttl"), "{}", names(&context));
+        assert!(context.shortened(999).is_none());
+        let later = context.shortened(1000).unwrap();
+        assert_eq!(later.text(), r#"{"b":2,"_ttl":{"b":2000}}"#);
+        assert!(later.shortened(1999).is_none());
+        assert_eq!(later.shortened(2000).unwrap().text(), "{}");
+        assert!(matches!(Context::parse(br#"{"_ttl":[]}"#), Err(ContextError::Expiries)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The desk: which agent group a customer's message goes to, and what agents get of it.
 //!
-//! Owns the desk's topics below `cs/1/`, the routing rules and their conditions, the envelope of a message, and
-//! the answer to `control/explain`; `config` reads the rules from `conf/routing.toml`. Groups work in `shared` mode: a message goes to
+//! Owns the desk's topics below `cs/1/`, the routing rules and their conditions, the envelope of a message,
+//! customers' context documents, and the answer to `control/explain`; `config` reads the rules from `conf/routing.toml`. Groups work in `shared` mode: a message goes to
 //! the group's queue topic and a shared subscription takes it from there.
 //!
 //! Pure: bytes, documents and the time come in as arguments, values go out. It opens no file or socket, reads
@@ -10,6 +10,7 @@
 
 mod check;
 mod condition;
+mod document;
 mod envelope;
 mod explain;
 mod facts;
@@ -20,6 +21,7 @@ mod topics;
 
 pub use condition::ConditionError;
 pub(crate) use condition::{Condition, environment};
+pub use document::{ContextRules, FieldTtl, Patch};
 pub use envelope::{CONTENT_TYPE, EnvelopeTooLarge, Outbound, envelope};
 pub use explain::{Question, QuestionError};
 pub use json::{Context, ContextError};

@@ -8,6 +8,7 @@ use cel::Env;
 use jiff::tz::TimeZone;
 
 use super::condition::{Condition, ConditionError};
+use super::document::ContextRules;
 use super::facts::Facts;
 use super::json::Context;
 use super::payload::Payload;
@@ -27,6 +28,7 @@ pub struct Tenant {
     /// In the order of the file, without the default.
     pub(super) rules: Vec<Rule>,
     pub(super) default: Rule,
+    contexts: ContextRules,
     pub(super) env: Arc<Env>,
 }
 
@@ -157,7 +159,7 @@ impl Routing {
 
 impl Tenant {
     /// `env` is what the conditions of `rules` were compiled with, `rules` in the order to try them in, `default`
-    /// the one without a condition.
+    /// the one without a condition, `contexts` what customers' context documents are kept by.
     pub(crate) fn new(
         name: Arc<str>,
         zone: TimeZone,
@@ -165,9 +167,10 @@ impl Tenant {
         mut groups: Vec<Arc<Group>>,
         rules: Vec<Rule>,
         default: Rule,
+        contexts: ContextRules,
     ) -> Self {
         groups.sort_by(|a, b| a.name.cmp(&b.name));
-        Self { name, zone, groups, rules, default, env }
+        Self { name, zone, groups, rules, default, contexts, env }
     }
 
     /// The name.
@@ -194,6 +197,11 @@ impl Tenant {
     /// The rules in their order, the default last.
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {
         self.rules.iter().chain([&self.default])
+    }
+
+    /// How customers' context documents are kept.
+    pub fn contexts(&self) -> &ContextRules {
+        &self.contexts
     }
 
     /// Whether a rule looks at the customer's context document.

@@ -23,6 +23,13 @@ pub enum DeskTopic<'a> {
         /// The customer whom the document describes.
         customer: &'a str,
     },
+    /// `cs/1/{tenant}/customer/{customer}/context/patch`: a change of that document.
+    ContextPatch {
+        /// The tenant.
+        tenant: &'a str,
+        /// The customer whom the document describes.
+        customer: &'a str,
+    },
     /// `cs/1/{tenant}/queue/{group}/messages/{customer}`: a group's messages in `shared` mode.
     QueueMessages {
         /// The tenant.
@@ -63,12 +70,14 @@ fn classify(rest: &str) -> DeskTopic<'_> {
         (Some(tenant), Some("customer"), Some(customer), Some("context"), None, _) => {
             DeskTopic::CustomerContext { tenant, customer }
         }
+        (Some(tenant), Some("customer"), Some(customer), Some("context"), Some("patch"), None) => {
+            DeskTopic::ContextPatch { tenant, customer }
+        }
         (Some(tenant), Some("queue"), Some(group), Some("messages"), Some(customer), None) => {
             DeskTopic::QueueMessages { tenant, group, customer }
         }
         (Some(tenant), Some("control"), Some("explain"), None, ..) => DeskTopic::ControlExplain { tenant },
         (Some(_), Some("customer"), Some(_), Some("ask"), None, _)
-        | (Some(_), Some("customer"), Some(_), Some("context"), Some("patch"), None)
         | (Some(_), Some("queue"), Some(_), Some("put"), None, _)
         | (Some(_), Some("agent"), Some(_), Some("answer"), None, _)
         | (Some(_), Some("conversation"), Some(_), Some("reply"), None, _)
@@ -76,9 +85,9 @@ fn classify(rest: &str) -> DeskTopic<'_> {
         _ => DeskTopic::Other,
     };
     let ids = match topic {
-        DeskTopic::CustomerUp { tenant, customer } | DeskTopic::CustomerContext { tenant, customer } => {
-            [tenant, customer, customer]
-        }
+        DeskTopic::CustomerUp { tenant, customer }
+        | DeskTopic::CustomerContext { tenant, customer }
+        | DeskTopic::ContextPatch { tenant, customer } => [tenant, customer, customer],
         DeskTopic::QueueMessages { tenant, group, customer } => [tenant, group, customer],
         DeskTopic::ControlExplain { tenant } => [tenant; 3],
         DeskTopic::BadId | DeskTopic::Unserved | DeskTopic::Other => return topic,
@@ -120,6 +129,10 @@ mod tests {
             ("cs/1/main/customer/42/up", DeskTopic::CustomerUp { tenant: "main", customer: "42" }),
             ("cs/1/main/customer/42/context", DeskTopic::CustomerContext { tenant: "main", customer: "42" }),
             (
+                "cs/1/main/customer/42/context/patch",
+                DeskTopic::ContextPatch { tenant: "main", customer: "42" },
+            ),
+            (
                 "cs/1/main/queue/sales/messages/42",
                 DeskTopic::QueueMessages { tenant: "main", group: "sales", customer: "42" },
             ),
@@ -140,6 +153,8 @@ mod tests {
             "cs/1/main/customer/42/down",
             "cs/1/main/customer/42/up/",
             "cs/1/main/customer/42/up/x",
+            "cs/1/main/customer/42/context/patch/x",
+            "cs/1/main/customer/42/context/x",
             "cs/1/main/queue/sales/messages",
             "cs/1/main/queue/sales/messages/42/x",
             "cs/1/main/control/explain/x",
@@ -153,6 +168,7 @@ mod tests {
     fn names_that_only_look_like_the_desks_are_told() {
         for name in [
             "cs/1/main/customer//up",
+            "cs/1/main/customer//context/patch",
             "cs/1//customer/42/up",
             "cs/1/main/customer/4\u{7f}2/up",
             "cs/1/main/customer/4\u{85}2/up",
@@ -163,7 +179,6 @@ mod tests {
         }
         for name in [
             "cs/1/main/customer/42/ask",
-            "cs/1/main/customer/42/context/patch",
             "cs/1/main/queue/sales/put",
             "cs/1/main/agent/7/answer",
             "cs/1/main/conversation/7/reply",

@@ -175,7 +175,11 @@ counters! {
     desk_rule_errors: u64, "switchboard_desk_rule_errors_total",
         "Conditions of routing rules that could not be evaluated.";
     desk_context_invalid: u64, "switchboard_desk_context_invalid_total",
-        "Customer contexts that were not a JSON object.";
+        "Customer contexts, and patches of them, that were no JSON object or too large.";
+    desk_context_patches: u64, "switchboard_desk_context_patches_total",
+        "Patches applied to customer contexts.";
+    desk_context_expired: u64, "switchboard_desk_context_expired_total",
+        "Times that a customer context, or fields of it, expired.";
 }
 
 gauges! {

@@ -1,21 +1,23 @@
-//! The desk's topics on their way through a shard: customers' messages to their group, contexts, explanations.
+//! The desk's topics on their way through a shard: customers' messages to their group, explanations. Contexts are in
+//! [`super::context`].
 //!
 //! What the rules say is `crate::desk`'s; here messages are turned into what it wants to know, and its answers into
 //! messages.
 
 use std::sync::Arc;
 
-use dashmap::DashMap;
 use hashbrown::HashMap;
 
 use super::Core;
+use super::context::Contexts;
 use super::publish::Refused;
 use super::shared::{Caps, Waiting};
+use crate::clock::Now;
 use crate::desk::{
     CONTENT_TYPE, Context, DeskTopic, Group, Inbound, Outbound, Payload, Question, QuestionError, Routing,
     Tenant, desk_topic, envelope,
 };
-use crate::message::{ELSEWHERE, Message, MessageRef, Millis, NEVER};
+use crate::message::{ELSEWHERE, MessageRef, NEVER};
 use crate::metrics::{DeskOutcome, PublishRefusal};
 use crate::protocol::{CONTENT_ENCODING, PublishProperties, QoS, ReasonCode, put_binary, put_str};
 
@@ -27,10 +29,9 @@ const CORRELATION_DATA_ID: u8 = 0x09;
 /// The desk as all shards share it.
 #[derive(Debug)]
 pub struct Desk {
-    routing: Arc<Routing>,
-    /// Customers' context documents by their topic, if their tenant's rules look at them. Each is retained, so the
-    /// bounds on what is retained are theirs.
-    contexts: DashMap<Box<str>, Kept, ahash::RandomState>,
+    pub(super) routing: Arc<Routing>,
+    /// Customers' context documents, as the rules read them.
+    pub(super) contexts: Contexts,
     /// By tenant.
     backlogs: HashMap<Box<str>, Backlogs, ahash::RandomState>,
 }
@@ -38,29 +39,17 @@ pub struct Desk {
 /// What waits in the backlogs of a tenant's groups.
 type Backlogs = HashMap<Arc<str>, Arc<Waiting>, ahash::RandomState>;
 
-#[derive(Debug)]
-struct Kept {
-    context: Arc<Context>,
-    expires_at: Millis,
-}
-
 impl Desk {
     /// A desk with these rules, nothing waiting.
     pub fn new(routing: Arc<Routing>) -> Self {
         let groups = |t: &Tenant| t.groups().map(|g| (g.name.clone(), Arc::default())).collect();
         let backlogs = routing.tenants().map(|t| (t.name().into(), groups(t))).collect();
-        Self { backlogs, contexts: DashMap::default(), routing }
+        Self { backlogs, contexts: Contexts::default(), routing }
     }
 
-    fn context(&self, tenant: &str, customer: &str, now: Millis) -> Option<Arc<Context>> {
+    fn context(&self, tenant: &str, customer: &str, now: Now) -> Option<Context> {
         let topic = format!("{}{tenant}/customer/{customer}/context", crate::desk::PREFIX);
-        let kept = self.contexts.get(topic.as_str())?;
-        (kept.expires_at > now).then(|| kept.context.clone())
-    }
-
-    /// A topic's message is not retained any more.
-    pub(super) fn forget_context(&self, topic: &str) {
-        self.contexts.remove(topic);
+        self.contexts.read(&topic, now)
     }
 
     fn backlog(&self, tenant: &Tenant, group: &Group) -> Option<&Arc<Waiting>> {
@@ -109,9 +98,8 @@ impl Core {
                 self.clients.counters.desk_messages.bump(counted);
                 Some(outcome.map(|_| true).map_err(|(_, refused)| refused))
             }
-            DeskTopic::CustomerContext { tenant, .. } if m.retain => {
-                self.keep_context(tenant, m).err().map(Err)
-            }
+            DeskTopic::CustomerContext { tenant, .. } if m.retain => self.whole_document(tenant, m),
+            DeskTopic::ContextPatch { tenant, .. } => Some(self.document_patch(tenant, m)),
             DeskTopic::QueueMessages { tenant, group, .. } => {
                 self.queue_has_room(tenant, group).err().map(Err)
             }
@@ -151,14 +139,13 @@ impl Core {
         let plain = self.plain(m);
         let payload = Payload::new(&plain);
         let now = self.clients.now;
-        let context =
-            tenant.uses_context().then(|| desk.context(tenant.name(), customer, now.mono)).flatten();
+        let context = tenant.uses_context().then(|| desk.context(tenant.name(), customer, now)).flatten();
         let decision = tenant.route(&Inbound {
             customer,
             topic: m.topic,
             payload: &payload,
             properties: &user,
-            context: context.as_deref(),
+            context: context.as_ref(),
             now_ms: now.unix.cast_signed(),
         });
         self.clients.counters.desk_rule_errors += u64::from(decision.failed_rules);
@@ -214,35 +201,6 @@ impl Core {
         u128::from(now_ms) << 80 | (self.random.u128(..) >> 48)
     }
 
-    /// A retained message was put back: it may be a customer's context document.
-    pub(super) fn restore_context(&mut self, message: &Message) {
-        let view = message.view();
-        if let Some(DeskTopic::CustomerContext { tenant, .. }) = desk_topic(view.topic) {
-            // It was checked when it was retained; if the rules have changed since, it stands as it is.
-            let _ = self.keep_context(tenant, &view);
-        }
-    }
-
-    /// A customer's context document is about to be retained: the rules read it from now on.
-    fn keep_context(&mut self, tenant: &str, m: &MessageRef<'_>) -> Result<(), Refused> {
-        let exchange = self.exchange.clone();
-        let Some(desk) = &exchange.desk else { return Ok(()) };
-        if m.payload.is_empty() {
-            desk.forget_context(m.topic);
-            return Ok(());
-        }
-        let Ok(context) = Context::parse(m.payload) else {
-            self.clients.counters.desk_context_invalid += 1;
-            return Err(Refused::new(ReasonCode::PAYLOAD_FORMAT_INVALID, PublishRefusal::PayloadInvalid));
-        };
-        if exchange.settings.retained.enabled && desk.routing.tenant(tenant).is_some_and(Tenant::uses_context)
-        {
-            let kept = Kept { context: Arc::new(context), expires_at: m.expires_at };
-            desk.contexts.insert(m.topic.into(), kept);
-        }
-        Ok(())
-    }
-
     /// `control/explain`: where a message would go, and why. The answer goes to the request's Response Topic.
     fn explain(&mut self, tenant: &str, m: &MessageRef<'_>) -> Result<bool, Refused> {
         let exchange = self.exchange.clone();
@@ -266,9 +224,9 @@ impl Core {
             }
             (_, Err(error)) => error.to_json(),
             (Some((desk, tenant)), Ok(question)) => {
-                let context = desk.context(tenant.name(), question.customer(), now.mono);
+                let context = desk.context(tenant.name(), question.customer(), now);
                 let full = |group: &Group| desk.full(tenant, group);
-                tenant.explain(&question, context.as_deref(), now.unix.cast_signed(), full)
+                tenant.explain(&question, context.as_ref(), now.unix.cast_signed(), full)
             }
         };
         let payload = answer.to_string();
@@ -286,7 +244,8 @@ impl Core {
     }
 }
 
-fn json_properties(content_type: &str, correlation: Option<&[u8]>) -> Vec<u8> {
+/// Properties of a JSON payload.
+pub(super) fn json_properties(content_type: &str, correlation: Option<&[u8]>) -> Vec<u8> {
     let mut properties = UTF_8.to_vec();
     properties.push(CONTENT_TYPE_ID);
     put_str(&mut properties, content_type);

@@ -27,6 +27,8 @@ pub(super) struct LookedUp {
     shards: Shards,
     /// A mailbox was full: the publisher has to be held back.
     pub(super) held_back: bool,
+    /// What passes is decided: that a receiver has no room for it refuses nothing.
+    pub(super) decided: bool,
     /// Properties to hand on, of the message that is passing.
     pub(super) properties: Vec<u8>,
 }
@@ -98,7 +100,7 @@ impl Core {
         let kept = if m.qos == QoS::AtMostOnce { 0 } else { seen.shards.kept & !(1 << self.id) };
         let serial = self.clients.ledger.cross(kept);
         // A refusal matters only if nobody else gets the message.
-        let serial = if seen.shards.any.is_power_of_two() { serial } else { 0 };
+        let serial = if seen.shards.any.is_power_of_two() && !seen.decided { serial } else { 0 };
         while left != 0 {
             let shard = left.trailing_zeros();
             left &= left - 1;

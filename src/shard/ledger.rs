@@ -5,7 +5,7 @@
 //! the submission's number, so that it is durable only with theirs (see `store`). Answers leave in the order in which
 //! they were due.
 //!
-//! Without a store nothing is written and nothing waits.
+//! Without a store nothing is written, and an answer waits only where another shard decides ([`Ledger::ask`]).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use dashmap::DashMap;
 
 use super::interest::Mask;
 use super::mailbox::Serial;
-use super::records;
+use super::{ShardId, records};
 use crate::clock::Now;
 use crate::message::{Delivery, MessageRef, Millis, Settled};
 use crate::metrics::Packet;
@@ -148,8 +148,27 @@ impl Ledger {
             return 0;
         }
         self.crossing |= shards;
+        self.next_serial()
+    }
+
+    fn next_serial(&mut self) -> Serial {
         self.crossed = self.crossed.wrapping_add(1).max(1);
         self.crossed
+    }
+
+    /// Another shard decides about a message of this turn: its answer waits for that shard's part in the commit, or
+    /// without a store until that shard has [told](Self::told).
+    pub fn ask(&mut self, shard: ShardId) -> Serial {
+        if self.on() { self.cross(1 << shard) } else { self.next_serial() }
+    }
+
+    /// Another shard has decided. With a store that alone releases no answer.
+    pub fn told(&mut self, serial: Serial) {
+        if !self.on()
+            && let Some(held) = self.find(serial)
+        {
+            held.sequence = 0;
+        }
     }
 
     /// The number of this turn's submission, if mail to `shard` has to be stamped with it.
@@ -229,24 +248,29 @@ impl Ledger {
 
     /// Keeps an answer back until a submission is durable, or behind those that wait already.
     pub fn hold(&mut self, connection: u32, after: Option<After>, answer: Answer) {
-        let sequence = after.map(|after| after.sequence).or(self.held.back().map(|held| held.sequence));
+        let sequence = after.map_or(0, |after| after.sequence);
         let crossed = (after.map_or(self.crossed, |after| after.crossed), self.crossed);
-        let sequence = sequence.unwrap_or(self.last);
         self.held.push_back(Held { sequence, crossed, connection, answer });
     }
 
     /// The answer to a message that has crossed shards, if somebody waits for it.
     pub fn answer_to(&mut self, serial: Serial) -> Option<(u32, &mut Answer)> {
+        let held = self.find(serial)?;
+        (held.connection != NOBODY).then_some((held.connection, &mut held.answer))
+    }
+
+    fn find(&mut self, serial: Serial) -> Option<&mut Held> {
         let behind = |first: Serial, second: Serial| second.wrapping_sub(first).cast_signed() > 0;
         let at = self.held.partition_point(|held| behind(held.crossed.1, serial));
-        let held = self.held.get_mut(at).filter(|held| behind(held.crossed.0, serial))?;
-        (held.connection != NOBODY).then_some((held.connection, &mut held.answer))
+        self.held.get_mut(at).filter(|held| behind(held.crossed.0, serial))
     }
 
     /// The connection is gone: nobody waits for its answers.
     pub fn forget_connection(&mut self, connection: u32) {
-        let theirs = self.held.iter_mut().filter(|held| held.connection == connection);
-        theirs.for_each(|held| held.connection = NOBODY);
+        for held in self.held.iter_mut().filter(|held| held.connection == connection) {
+            held.connection = NOBODY;
+            held.sequence = 0;
+        }
     }
 
     /// Up to where this lane is durable.

@@ -21,6 +21,9 @@ pub const FULL: usize = 4 * 1024 * 1024;
 /// From this weight on a message changes shards by reference instead of being copied into the batch.
 pub const SHARE_FROM: usize = 2048;
 
+/// What a change of a document weighs more than itself: the smallest one may move a large document.
+const DOCUMENT: usize = 32 * 1024;
+
 /// What stands before a small message in a batch's bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Header {
@@ -47,6 +50,10 @@ pub enum Mail {
     Large(Arc<Message>, Serial),
     /// Keep, replace or (empty payload) forget a retained message [MQTT-3.3.1-6].
     Retain(Arc<Message>, Serial),
+    /// Change a customer's context document, which lives there: a whole one, or a patch.
+    Change(Arc<Message>, Serial),
+    /// The change with this serial has been made there.
+    Changed(Serial),
     /// A message with this serial could be taken for nobody there.
     Refused(Serial),
     /// Show retained messages to a subscriber there.
@@ -175,6 +182,7 @@ impl Batch {
         self.weight += size_of::<Mail>()
             + match &mail {
                 Mail::Large(m, _) | Mail::Retain(m, _) => m.weight(),
+                Mail::Change(m, _) => m.weight() + DOCUMENT,
                 Mail::Share(s) | Mail::Bounce(s) => s.message.weight(),
                 _ => 0,
             };

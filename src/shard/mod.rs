@@ -12,6 +12,7 @@ mod census;
 pub mod chunks;
 pub mod clients;
 mod connect;
+mod context;
 pub mod desk;
 mod door;
 mod encoding;
@@ -52,6 +53,7 @@ use crate::session::Connection;
 use crate::store::{Health, Store};
 use crate::topic::SubscriptionIndex;
 use clients::{Client, Clients};
+use context::Deadlines;
 use interest::{Interest, Mask};
 use ledger::Ledger;
 use lookups::Lookups;
@@ -189,6 +191,7 @@ pub struct Core {
     index: SubscriptionIndex,
     groups: Groups,
     retained: Retained,
+    deadlines: Deadlines,
     timers: Wheel,
     outgoing: Vec<Batch>,
     spare: Vec<Batch>,
@@ -225,6 +228,7 @@ impl Core {
             index: SubscriptionIndex::with_hasher(exchange.interest.hasher().clone()),
             groups: Groups::new(id, sharing, caps, exchange.place.clone(), seed ^ 0x5EED),
             retained: Retained::new(exchange.settings.retained.cache / exchange.mailboxes.len()),
+            deadlines: Deadlines::default(),
             timers: Wheel::new(now.mono),
             outgoing: exchange.mailboxes.iter().map(|_| Batch::default()).collect(),
             spare: Vec::new(),

@@ -83,6 +83,8 @@ impl Core {
                 self.store_retained(message);
                 self.tell_refused(from, serial);
             }
+            Mail::Change(message, serial) => self.change_arrives(from, &message, serial),
+            Mail::Changed(serial) => self.clients.ledger.told(serial),
             Mail::Refused(serial) => self.refused_elsewhere(serial),
             Mail::Ask(question) => {
                 if let Some(page) = self.answer(&question) {
@@ -106,7 +108,7 @@ impl Core {
 
     /// Says to a publisher's shard that nobody here could take its message.
     #[inline]
-    fn tell_refused(&mut self, from: ShardId, serial: Serial) {
+    pub(super) fn tell_refused(&mut self, from: ShardId, serial: Serial) {
         if self.refused_by_all && serial != 0 {
             self.post(from, Mail::Refused(serial));
         }
@@ -272,6 +274,7 @@ impl Core {
     /// What a turn leaves to be done before its mail is posted and its output written. Returns the shards that have
     /// to be woken.
     pub fn end_turn(&mut self) -> Mask {
+        self.deadlines.begin_turn();
         self.release();
         self.replay_all();
         self.settle();

@@ -201,6 +201,7 @@ impl Core {
 
     /// Another shard could not take a message whose answer waits.
     pub(super) fn refused_elsewhere(&mut self, serial: Serial) {
+        self.clients.ledger.told(serial);
         let Some((key, answer)) = self.clients.ledger.answer_to(serial) else { return };
         let Answer::Ack(kind @ (AckKind::PubAck | AckKind::PubRec), id, reason) = answer else { return };
         if reason.is_error() {

@@ -282,7 +282,7 @@ impl Restoring<'_> {
         let Some((topic, message)) = read else { return Outcome::Unreadable };
         let home = self.home(topic);
         if let Some(core) = self.core(home) {
-            core.restore_retained(message);
+            core.restore_retained(&message);
         }
         self.report.retained += 1;
         Outcome::Restored

@@ -50,7 +50,7 @@ impl Core {
 
     pub(super) fn store_retained(&mut self, message: Arc<Message>) {
         let exchange = &self.exchange;
-        let (limits, topic) = (&exchange.settings.retained, message.view().topic);
+        let topic = message.view().topic;
         // What the broker says of itself has no bound but its own number, and takes no customer's place.
         let counted = usize::from(!own(topic));
         if message.payload().is_empty() {
@@ -65,17 +65,11 @@ impl Core {
             }
             return;
         }
-        let replaced = self.retained.get(topic).map(Slot::weight);
-        let full = replaced.is_none() && exchange.retained.load(Ordering::Relaxed) >= limits.max_messages;
-        let bytes = self.retained.bytes() - replaced.unwrap_or(0) + message.weight();
-        if counted > 0 && (full || bytes > limits.max_bytes / exchange.mailboxes.len()) {
+        if counted > 0 && !self.room_for_retained(topic, message.weight()) {
             // What was retained before is out of date, and a server may discard it at any time [MQTT-3.3.1-5].
             if self.retained.clear(topic, self.shelved(topic)) {
                 exchange.retained.fetch_sub(1, Ordering::Relaxed);
                 self.clients.ledger.forget_retained(topic);
-            }
-            if let Some(desk) = &exchange.desk {
-                desk.forget_context(topic);
             }
             self.refused_by_all = true;
             return self.clients.counters.messages_dropped.bump(DropReason::RetainedFull);
@@ -93,20 +87,31 @@ impl Core {
         self.clients.counters.retained_changes.bump(change);
     }
 
-    /// Whether a topic's message may leave memory: the store has it, and it is no context that rules ask for.
+    /// Whether a topic's message may leave memory: the store has it, and it is no context, which the desk reads itself.
     fn shelved(&self, topic: &str) -> bool {
         self.clients.ledger.on()
             && !own(topic)
             && !matches!(desk_topic(topic), Some(DeskTopic::CustomerContext { .. }))
     }
 
+    /// Whether the bounds leave room for a message of this weight in place of what is retained of its topic.
+    pub(super) fn room_for_retained(&self, topic: &str, weight: usize) -> bool {
+        let exchange = &self.exchange;
+        let limits = &exchange.settings.retained;
+        let replaced = self.retained.get(topic).map(Slot::weight);
+        let full = replaced.is_none() && exchange.retained.load(Ordering::Relaxed) >= limits.max_messages;
+        let bytes = self.retained.bytes() - replaced.unwrap_or(0) + weight;
+        // What gets smaller always has room: the bounds may have been lowered.
+        replaced >= Some(weight) || (!full && bytes <= limits.max_bytes / exchange.mailboxes.len())
+    }
+
     /// Puts back what the store has kept.
-    pub(super) fn restore_retained(&mut self, message: Arc<Message>) {
-        self.restore_context(&message);
+    pub(super) fn restore_retained(&mut self, message: &Arc<Message>) {
         let shelved = self.shelved(message.view().topic);
-        if !self.retained.set(message, shelved) {
+        if !self.retained.set(message.clone(), shelved) {
             self.exchange.retained.fetch_add(1, Ordering::Relaxed);
         }
+        self.note_context(message.view().topic);
     }
 
     /// A page of the retained messages that live here, and where to go on. `None`: some of them have to be read first,
@@ -211,7 +216,7 @@ impl Core {
                 self.retained.clear(topic, self.shelved(topic));
                 self.clients.ledger.forget_retained(topic);
                 if let Some(desk) = &self.exchange.desk {
-                    desk.forget_context(topic);
+                    desk.contexts.forget(topic);
                 }
                 self.exchange.retained.fetch_sub(1, Ordering::Relaxed);
                 self.clients.counters.retained_changes.bump(RetainedChange::Expired);

@@ -102,6 +102,14 @@ impl Retained {
         self.index.get(topic)
     }
 
+    /// A topic's message, if it is in memory.
+    pub(super) fn here(&self, topic: &str) -> Option<&Arc<Message>> {
+        match self.index.get(topic)? {
+            Slot::Here(message) => Some(message),
+            Slot::Away(_) => None,
+        }
+    }
+
     /// See [`RetainedIndex::scan`].
     pub(super) fn scan(
         &self,

@@ -27,6 +27,7 @@ impl Core {
             }
         }
         self.sweep_groups();
+        self.sweep_contexts();
         self.sweep_retained();
         self.clients.expanded.forget();
         self.take_census();

@@ -34,6 +34,7 @@
 mod broker;
 mod client;
 mod connect;
+mod kept;
 mod own;
 mod packets;
 mod raw;
@@ -47,6 +48,7 @@ pub use {
     broker::{Broker, broker},
     client::Client,
     connect::{Connect, Will, will},
+    kept::{BOTH, Ending, Kept},
     own::{Others, Own, own, resident_bytes},
     packets::{Message, Subscribe, disconnect, message, subscription, unsubscribe},
     raw::{Raw, hex},

@@ -4,6 +4,7 @@
 //! wrong is collected, never the end of the run, so an operator sees everything at once. What a rule means is
 //! `crate::desk`'s, which knows no file.
 
+mod context;
 mod groups;
 mod raw;
 mod rules;
@@ -108,7 +109,8 @@ impl Resolve<'_> {
             .map(|name| name.get_ref().as_str())
             .collect();
         let (rules, default) = self.rules(&span, &raw.rule, &groups, &known);
-        Some(Tenant::new(name?, zone?, Arc::clone(&self.env), groups, rules, default?))
+        let contexts = self.context(&raw.context);
+        Some(Tenant::new(name?, zone?, Arc::clone(&self.env), groups, rules, default?, contexts))
     }
 
     /// A name that may stand as a topic level and was not there before; `names` knows the lines of those.

@@ -18,6 +18,23 @@ pub(super) struct RawTenant {
     pub(super) time_zone: Word,
     pub(super) group: Vec<Spanned<RawGroup>>,
     pub(super) rule: Vec<Spanned<RawRule>>,
+    pub(super) context: RawContext,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct RawContext {
+    pub(super) max_bytes: Measured,
+    pub(super) ttl: Measured,
+    pub(super) field: Option<Vec<Spanned<RawField>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawField {
+    #[serde(rename = "match")]
+    pub(super) matches: Word,
+    pub(super) ttl: Measured,
 }
 
 #[derive(Debug, Default, Deserialize)]

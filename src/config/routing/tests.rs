@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use super::*;
-use crate::desk::{Rule, Strategy};
+use crate::desk::{ContextRules, FieldTtl, Rule, Strategy};
 
 /// A file that is right, to be spoilt.
 const GOOD: &str = r#"
@@ -74,6 +74,7 @@ fn the_shipped_file_has_no_problems_and_shows_the_defaults() {
     let (billing, sales) = (tenant.group("billing").unwrap(), tenant.group("sales").unwrap());
     assert_eq!(&Group { name: Arc::clone(&sales.name), ..billing.clone() }, sales);
     assert!(tenant.uses_context());
+    assert_eq!(*tenant.contexts(), ContextRules::default());
     for key in [
         "name",
         "mode",
@@ -87,6 +88,9 @@ fn the_shipped_file_has_no_problems_and_shows_the_defaults() {
         "skills",
         "fallback",
         "time_zone",
+        "max_bytes",
+        "ttl",
+        "match",
     ] {
         assert!(text.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key} is not shown");
     }
@@ -409,6 +413,57 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     ),
 ];
 
+/// [`GOOD`] with this at its end.
+fn with(more: &str) -> String {
+    format!("{GOOD}{more}")
+}
+
+#[test]
+fn a_tenant_says_how_contexts_are_kept() {
+    let read = |more: &str| {
+        let routing = Routing::parse(&with(more), "r.toml").unwrap();
+        routing.tenant("main").unwrap().contexts().clone()
+    };
+    assert_eq!(read(""), ContextRules::default());
+    assert_eq!(read("[tenant.context]\nfield = []").fields, []);
+    let field = |pattern: &str, ttl_ms| FieldTtl { pattern: pattern.to_owned(), ttl_ms };
+    assert_eq!(
+        read(
+            "[tenant.context]\nmax_bytes = \"2KiB\"\nttl = \"30d\"\n[[tenant.context.field]]\nmatch = \"cart\"\n\
+             ttl = \"0s\"\n[[tenant.context.field]]\nmatch = \"c*\"\nttl = \"250ms\"\n"
+        ),
+        ContextRules {
+            max_bytes: 2048,
+            ttl_ms: Some(30 * 86_400_000),
+            fields: vec![field("cart", None), field("c*", Some(250))],
+        }
+    );
+}
+
+#[test]
+fn wrong_rules_for_contexts_are_told_line_by_line() {
+    let more = "[tenant.context]\nmax_bytes = \"2MiB\"\nttl = \"4000d\"\nsize = 1\n[[tenant.context.field]]\n\
+                match = \"\"\n[[tenant.context.field]]\nttl = 5\n[[tenant.context.field]]\nmatch = \"a*\"\n\
+                ttl = \"1h\"\n[[tenant.context.field]]\nmatch = \"a*\"\nttl = \"2h\"\n";
+    assert_eq!(
+        shown(&with(more)),
+        [
+            "r.toml:24:13  tenant.context.max_bytes: 2MiB is not allowed; 1KiB to 1MiB",
+            "r.toml:25:7  tenant.context.ttl: 4000d is not allowed; 0s to 3650d",
+            "r.toml:26:1  tenant.context.size: unknown key; one of max_bytes, ttl, field",
+            "r.toml:27:1  tenant.context.field.ttl: missing; e.g. \"30m\"",
+            "r.toml:28:9  tenant.context.field.match: 0 bytes; 1 to 128, e.g. \"session*\"",
+            "r.toml:29:1  tenant.context.field.match: missing; e.g. \"session*\"",
+            "r.toml:30:7  tenant.context.field.ttl: 5 has no unit; a whole number with ms, s, m, h or d, 0s to 3650d",
+            "r.toml:35:9  tenant.context.field.match: \"a*\" is there twice; the first is in line 32",
+        ]
+    );
+    let many: Vec<String> =
+        (0..65).map(|n| format!("[[tenant.context.field]]\nmatch = \"{n}\"\nttl = \"1s\"\n")).collect();
+    let many = many.concat();
+    assert_eq!(shown(&with(&many)), ["r.toml:215:1  tenant.context.field: 65 patterns; at most 64"]);
+}
+
 #[test]
 fn a_wrong_file_is_told_line_by_line() {
     for (from, to, expected) in WRONG {
@@ -444,7 +499,7 @@ name = \"empty\"
         shown(text),
         [
             "r.toml:3:8  tenant.name: \"a/b\" is not a topic level: an id is one topic level, without / + #; e.g. \"main\"",
-            "r.toml:4:1  tenant.colour: unknown key; one of name, time_zone, group, rule",
+            "r.toml:4:1  tenant.colour: unknown key; one of name, time_zone, group, rule, context",
             "r.toml:5:13  tenant.time_zone: \"Mars\" is no known time zone; an IANA name such as \"Europe/Berlin\"",
             "r.toml:6:1  tenant.group.name: missing; e.g. \"sales\"",
             "r.toml:7:12  tenant.group.strategy: \"stiky\" is not known; did you mean \"sticky\"?",
