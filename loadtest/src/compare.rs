@@ -177,7 +177,7 @@ fn once(options: &Compare, server: &Server, row: &Row) -> Result<(Report, Option
 }
 
 /// A port that nobody listens on now.
-fn free_port() -> Result<u16, Failure> {
+pub(crate) fn free_port() -> Result<u16, Failure> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
     let address = listener.and_then(|listener| listener.local_addr());
     address.map(|address| address.port()).map_err(Failure::io("looking for a free port"))

@@ -15,6 +15,7 @@ mod offline;
 mod packets;
 mod process;
 mod report;
+mod restart;
 mod retained;
 mod scenario;
 mod swarm;
@@ -81,6 +82,7 @@ fn measure(command: &Command) -> Result<Report, Failure> {
         Command::Churn(options) => churn::run(options),
         Command::Retained(options) => retained::run(options),
         Command::Offline(options) => offline::run(options),
+        Command::Restart(options) => restart::run(options),
         Command::Latency(options) => latency::run(options),
         Command::Floor(_) | Command::Compare(_) => Err(Failure::Usage("nothing is measured here".to_owned())),
     }
