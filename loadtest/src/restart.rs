@@ -116,9 +116,7 @@ fn fill(options: &Restart, broker: &mut Broker) -> Result<Report, Failure> {
     let (stored, mut report) = store(&fill, &meter, &retained_name(options), run, options.size)?;
     sleep(QUIET);
     let rss_kb_end = meter.rss_kb()?;
-    target.progress(|| {
-        format!("restart: filled in {:.0} s and {:.0} s", made.seconds, stored.seconds)
-    });
+    target.progress(|| format!("restart: filled in {:.0} s and {:.0} s", made.seconds, stored.seconds));
     report.run = run;
     report.scenario = String::from("restart");
     report.receivers = Some(options.sessions);
@@ -311,11 +309,7 @@ struct Broker {
 
 impl Broker {
     /// Starts it, and waits until it has answered a CONNECT.
-    fn start(
-        words: &[String],
-        address: SocketAddr,
-        options: &Restart,
-    ) -> Result<(Self, Started), Failure> {
+    fn start(words: &[String], address: SocketAddr, options: &Restart) -> Result<(Self, Started), Failure> {
         let (program, rest) =
             words.split_first().ok_or_else(|| Failure::Usage("--broker names no program".to_owned()))?;
         let output = if options.server_output { Stdio::inherit() } else { Stdio::null() };

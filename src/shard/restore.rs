@@ -23,6 +23,9 @@ use crate::topic::{Subscription, SubscriptionOptions, Target};
 /// Documents named in [`Restored::unreadable`] at most.
 const NAMED: usize = 16;
 
+/// Documents between two tellings.
+const TELL: usize = 4096;
+
 /// What came back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Restored {
@@ -57,8 +60,13 @@ struct Restoring<'c> {
     report: Restored,
 }
 
-/// Brings back what `store` has kept, into cores that have done nothing yet.
-pub fn restore(cores: &mut [Core], store: &dyn Store) -> Result<Restored, LoadError> {
+/// Brings back what `store` has kept, into cores that have done nothing yet. `tell` is told now and then which table is
+/// read and how many of its documents were, and at the end of each.
+pub fn restore(
+    cores: &mut [Core],
+    store: &dyn Store,
+    tell: &mut dyn FnMut(Table, usize, bool),
+) -> Result<Restored, LoadError> {
     let mut all = Restoring {
         cores,
         sessions: HashMap::default(),
@@ -79,11 +87,19 @@ pub fn restore(cores: &mut [Core], store: &dyn Store) -> Result<Restored, LoadEr
     ];
     let mut orphans = Vec::new();
     for table in order {
-        store.load(table, &mut |key, value| match all.document(table, key, value) {
-            Outcome::Restored => {}
-            Outcome::Orphan => orphans.push((table, Box::<[u8]>::from(key))),
-            Outcome::Unreadable => all.report.unreadable(table, key),
+        let mut documents = 0;
+        store.load(table, &mut |key, value| {
+            documents += 1;
+            if documents % TELL == 0 {
+                tell(table, documents, false);
+            }
+            match all.document(table, key, value) {
+                Outcome::Restored => {}
+                Outcome::Orphan => orphans.push((table, Box::<[u8]>::from(key))),
+                Outcome::Unreadable => all.report.unreadable(table, key),
+            }
         })?;
+        tell(table, documents, true);
     }
     all.report.orphans = orphans.len();
     all.finish(&orphans);
