@@ -190,6 +190,7 @@ fn room_under_churn() {
     let variable =
         |name, default| std::env::var(name).map_or(default, |value: String| value.parse().unwrap());
     let (live, seconds): (u64, u64) = (variable("LIVE", 300_000), variable("SECONDS", 110));
+    let pace = variable("PACE", 60_000);
     let subject = opened(Folder::new());
     let parts = [live / 6, live / 6, live / 3, live / 3].map(|part| vec![0; part as usize]);
     let mut churn = Churn {
@@ -218,6 +219,9 @@ fn room_under_churn() {
                 let number = place % churn.sizes[kind].len() as u64;
                 churn.set(kind, number, there);
             }
+        }
+        while start.elapsed() < Duration::from_micros(churn.written * 1_000_000 / pace) {
+            std::thread::sleep(Duration::from_millis(1));
         }
         let batch = std::mem::take(&mut churn.batch);
         let last = subject.store().submit(0, Submission { batch, ..Submission::default() });

@@ -15,10 +15,10 @@ use super::view::{self, Broken, View, guarded};
 use super::{Table, blocks, files};
 
 /// A view on so many times its documents' bytes, in percent, is copied...
-const BLOATED_PERCENT: u64 = 130;
+const BLOATED_PERCENT: u64 = 120;
 
 /// ...but only if it has grown to so many times what it took when it was new, in percent.
-const GROWN_PERCENT: u64 = 150;
+const GROWN_PERCENT: u64 = 140;
 
 /// Documents copied between two looks at what else is to be done.
 const STEP: usize = 2048;

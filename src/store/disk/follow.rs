@@ -45,6 +45,8 @@ pub(super) struct Follower {
     /// A copy of the view under way.
     pub(super) copying: Option<Copying>,
     pub(super) bloat: Bloat,
+    /// The last was an export: a copy goes before the next.
+    pub(super) copy_is_next: bool,
     pub(super) clock: Clock,
     /// Until then no checkpoint gets between what is exported or copied.
     pub(super) slice_ends: u64,
@@ -204,18 +206,24 @@ impl Follower {
         }
         let least = self.shared.options.export_bytes.max(self.export_bytes / 2);
         let at = self.shared.tables.lock().checkpoint_at;
-        if at - self.exported_at >= least {
+        let export = at - self.exported_at >= least;
+        if export && !self.copy_is_next {
             return self.begin_export(at);
         }
+        self.begin_copy_if_due();
+        if export && self.copying.is_none() { self.begin_export(at) } else { Ok(()) }
+    }
+
+    fn begin_copy_if_due(&mut self) {
+        self.copy_is_next = false;
         let held = self.view.lock();
-        let Some(view) = held.as_ref() else { return Ok(()) };
+        let Some(view) = held.as_ref() else { return };
         if self.bloat.is_due(view, self.shared.options.compact_bytes) {
             match Copying::begin(&self.home, self.shared.options.cache_bytes) {
                 Ok(copying) => self.copying = Some(copying),
                 Err(broken) => give_up(&mut self.copying, &mut self.bloat, view, &broken),
             }
         }
-        Ok(())
     }
 
     /// Copies some documents; with the last, the copy takes the view's place.
@@ -285,6 +293,7 @@ impl Follower {
         if let Some(job) = self.job.take() {
             self.export_bytes = job.writer.finish()?;
             (self.exported, self.exported_at) = (job.through, job.at);
+            self.copy_is_next = true;
             self.shared.figures.exports.fetch_add(1, Ordering::Relaxed);
         }
         self.let_go(covered)

@@ -81,7 +81,7 @@ impl Options {
             lanes,
             commit_interval: Duration::ZERO,
             commit_batch: 1 << 20,
-            segment_bytes: 16 << 20,
+            segment_bytes: 8 << 20,
             checkpoint_bytes: 64 << 20,
             checkpoint_idle: Duration::from_secs(30),
             export_bytes: 16 << 20,
@@ -176,6 +176,7 @@ impl Disk {
             job: None,
             copying: None,
             bloat: Bloat::default(),
+            copy_is_next: false,
             clock,
             slice_ends: 0,
         };
