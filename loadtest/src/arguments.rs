@@ -334,7 +334,7 @@ pub(crate) struct Floor {
 /// `compare`
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Compare {
-    /// A broker as NAME=COMMAND, `{port}` in the command is the port to listen on; may be given several times
+    /// A broker as NAME=COMMAND, `{port}` in the command is the port to listen on, `{store}` an empty directory; may be given several times
     #[arg(long = "broker", value_name = "NAME=COMMAND")]
     pub(crate) brokers: Vec<String>,
     /// Interleaved runs of each

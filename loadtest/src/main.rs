@@ -7,6 +7,7 @@ mod compare;
 mod conn;
 mod failure;
 mod floor;
+mod folder;
 mod handshake;
 mod histogram;
 mod latency;

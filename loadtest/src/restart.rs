@@ -3,6 +3,7 @@
 use crate::arguments::Restart;
 use crate::compare::free_port;
 use crate::failure::Failure;
+use crate::folder::Folder;
 use crate::handshake::{Client, establish};
 use crate::packets::{Dialect, Identity, PublishShape, describe};
 use crate::process::Process;
@@ -15,7 +16,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -44,13 +45,10 @@ pub(crate) fn run(options: &Restart) -> Result<Report, Failure> {
     if options.sessions == 0 || options.topics == 0 || options.samples == 0 {
         return Err(Failure::Usage("--sessions, --topics and --samples are at least 1".to_owned()));
     }
-    let store = Directory::new(options)?;
+    let store = Folder::new(options.directory.as_deref())?;
     let port = free_port()?;
-    let words: Vec<String> = options
-        .broker
-        .split_whitespace()
-        .map(|word| word.replace("{port}", &port.to_string()).replace("{store}", &store.0.to_string_lossy()))
-        .collect();
+    let words: Vec<String> =
+        options.broker.split_whitespace().map(|word| store.fill_in(word, port)).collect();
     let mut target = options.target.clone();
     target.addr = format!("127.0.0.1:{port}");
     let options = &Restart { target, ..options.clone() };
@@ -270,24 +268,6 @@ impl Talk for Check<'_> {
 
     fn lost(&mut self, link: LinkId, why: &str) {
         self.report.fault(format!("connection {} lost: {why}", link.0));
-    }
-}
-
-/// Where the store is; removed in the end.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(options: &Restart) -> Result<Self, Failure> {
-        let parent = options.directory.clone().unwrap_or_else(std::env::temp_dir);
-        let path = parent.join(format!("loadtest-restart-{}", std::process::id()));
-        fs::create_dir(&path).map_err(Failure::io(format!("making {}", path.display())))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 

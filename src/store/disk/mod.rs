@@ -94,7 +94,7 @@ impl Options {
 /// What opening has found.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// Documents in all tables.
+    /// Documents in all tables, without those that only the journal has so far.
     pub documents: u64,
     /// Cuts read from the journal.
     pub cuts_replayed: u64,

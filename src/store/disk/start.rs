@@ -87,7 +87,7 @@ pub(super) fn start(home: &Home, options: &Options, report: &mut Report) -> Resu
     report.took_mending = Duration::from_millis(progress.ms() - replayed_ms);
     let (journal, closed, journal_bytes) = go_on(home, options, &mut read, whole)?;
     let (exported, export_bytes) = (read.truth.export.through, read.truth.export.bytes);
-    report.documents = read.truth.count().map_err(at(&home.export()))?;
+    report.documents = view.totals.documents;
     let active = std::mem::take(&mut read.truth.behind);
     let tables = Tables {
         active,
