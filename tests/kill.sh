@@ -4,7 +4,7 @@
 #
 #   tests/kill.sh [KILLS [MINUTES]]
 #
-# It ends with what the last line says, and fails if it takes longer than it may. Add the line to the ledger below.
+# It ends with what the last line says, and fails if it takes longer than it may. Add that line to tests/long_runs.md.
 set -eu
 cd "$(dirname "$0")/.."
 kills=${1:-300}
