@@ -185,7 +185,6 @@ fn bytes_below(path: &std::path::Path) -> u64 {
 /// Live data are the bytes of the keys and values of all documents that there are; all else on the disk counts as use.
 #[test]
 #[ignore = "measures"]
-#[expect(clippy::too_many_lines, reason = "a story with one thread")]
 fn room_under_churn() {
     let variable =
         |name, default| std::env::var(name).map_or(default, |value: String| value.parse().unwrap());

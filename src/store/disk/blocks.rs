@@ -28,6 +28,9 @@ const GROUP_BYTES: usize = 32 * BLOCK_BYTES;
 /// Shows a document; `false` ends it.
 type Show<'a> = dyn FnMut(&[u8], &[u8]) -> Result<bool, Broken> + 'a;
 
+/// Is shown a key, and its values before and after a change.
+type ShowBoth<'a> = dyn FnMut(&[u8], Option<&[u8]>, Option<&[u8]>) + 'a;
+
 /// Writes blocks of one table.
 pub(super) struct Writer<'t> {
     table: Table,
@@ -165,11 +168,7 @@ pub(super) fn apply(
 }
 
 /// Shows all documents, those of `old` and those that change, with their values before and after.
-fn merge(
-    old: &[u8],
-    changes: &[(&[u8], Option<&[u8]>)],
-    show: &mut dyn FnMut(&[u8], Option<&[u8]>, Option<&[u8]>),
-) {
+fn merge(old: &[u8], changes: &[(&[u8], Option<&[u8]>)], show: &mut ShowBoth<'_>) {
     let mut changes = changes.iter().peekable();
     for (key, value) in documents(old) {
         while let Some((changed, new)) = changes.next_if(|(changed, _)| *changed < key) {

@@ -66,18 +66,17 @@ impl Copying {
         })
     }
 
-    /// The copy, if it is one, as complete as the other.
-    pub(super) fn finish(mut self, of: &View) -> Result<View, (Self, Broken)> {
-        let through = of.through.unwrap_or(0);
-        let checked = if self.view.totals == of.totals {
-            guarded(|| self.view.checkpoint(through))
-        } else {
-            Err(Broken::Different)
-        };
-        match checked {
-            Ok(()) => Ok(self.view),
-            Err(broken) => Err((self, broken)),
+    /// All is copied: makes it as complete as the other, if it is a copy of it.
+    pub(super) fn finish(&mut self, of: &View) -> Result<(), Broken> {
+        if self.view.totals != of.totals {
+            return Err(Broken::Different);
         }
+        guarded(|| self.view.checkpoint(of.through.unwrap_or(0)))
+    }
+
+    /// The copy.
+    pub(super) fn into_view(self) -> View {
+        self.view
     }
 
     /// Gives it up.

@@ -241,17 +241,14 @@ impl Follower {
                 return guarded(|| view.verify());
             }
         }
-        let Some(copying) = self.copying.take() else { return Ok(()) };
-        let new = match copying.finish(view) {
-            Ok(new) => new,
-            Err((copying, broken)) => {
-                copying.give_up();
-                self.bloat.is_new(view);
-                return Err(broken);
-            }
-        };
+        let Some(mut copying) = self.copying.take() else { return Ok(()) };
+        if let Err(broken) = copying.finish(view) {
+            copying.give_up();
+            self.bloat.is_new(view);
+            return Err(broken);
+        }
         let before = files::bytes_on_disk(view.directory());
-        let old = std::mem::replace(view, new);
+        let old = std::mem::replace(view, copying.into_view());
         self.bloat.is_new(view);
         let (after, documents) = (files::bytes_on_disk(view.directory()), view.totals.documents);
         drop(held);

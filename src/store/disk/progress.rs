@@ -42,7 +42,7 @@ impl Progress {
         if self.documents.is_multiple_of(DOCUMENTS) {
             let documents = self.documents;
             self.step(|ms| {
-                tracing::info!(table, documents, ms, "bringing the view in line with the journal")
+                tracing::info!(table, documents, ms, "bringing the view in line with the journal");
             });
         }
     }
