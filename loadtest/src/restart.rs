@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 const WAVE: usize = 5_000;
 
 /// For a broker to listen, to answer, or to end.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// How often somebody knocks at a broker that starts.
 const KNOCK: Duration = Duration::from_millis(5);
@@ -63,7 +63,7 @@ pub(crate) fn run(options: &Restart) -> Result<Report, Failure> {
         let store_bytes = bytes_below(&store.0);
         let (again, mut started) = Broker::start(&words, address, options)?;
         broker = again;
-        started.after = name.to_owned();
+        name.clone_into(&mut started.after);
         started.stopped_s = ended.as_secs_f64();
         started.store_bytes = store_bytes;
         started.rss_kb_before = before.unwrap_or(0);

@@ -99,7 +99,7 @@ pub struct Assigned {
 pub enum Chosen {
     /// It goes to this member.
     Member(Assigned),
-    /// It has to wait in the backlog under this number: give it to [`Groups::wait`].
+    /// It has to wait in the backlog under this number: give it to `Groups::wait`.
     Wait(u64),
 }
 

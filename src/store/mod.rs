@@ -5,7 +5,7 @@
 //!
 //! Work that crosses shards is made durable wholly or not at all: the shard that has stamped mail with its next sequence
 //! number says in that submission how many posts [`Submission::expects`] an answer, the shards that open the mail say in
-//! theirs what they have [`Submission::joined`], and the store writes only consistent [cuts](lanes) through all lanes.
+//! theirs what they have [`Submission::joined`], and the store writes only consistent cuts through all lanes.
 //!
 //! The store knows nothing of what the documents mean.
 
