@@ -30,6 +30,11 @@ impl Clock {
         Now { mono: self.mono(), unix: unix_millis() }
     }
 
+    /// Microseconds since the process started, for what is over sooner than in a millisecond.
+    pub fn micros(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
     /// The monotonic part alone, which is cheaper.
     pub fn mono(&self) -> Millis {
         Millis::try_from(self.start.elapsed().as_millis()).unwrap_or(Millis::MAX)

@@ -14,12 +14,12 @@ use crate::clock::Clock;
 use crate::config::settings::{MAX_SHARDS, Settings};
 use crate::desk::Routing;
 use crate::http::{self, HttpState, Pulse, Readiness};
-use crate::metrics::{Counters, Gauges, Registry, UPKEEP_INTERVAL};
+use crate::metrics::{Counters, Gauges, Registry, StoreFigures, StoreHandles, UPKEEP_INTERVAL};
 use crate::net::{self, BindError, Bound, Command, Driver, Loops, Reach, SharedLoops, Stopped, WAKER};
 use crate::shard::restore::restore;
 use crate::shard::{Core, Exchange, ShardId};
 use crate::store::disk::{Disk, OpenError, Options};
-use crate::store::{Health, LoadError, Store};
+use crate::store::{Health, LoadError, Store, Table};
 use crate::sys::{Snapshot, Sys};
 
 /// Commands that may wait for one shard.
@@ -27,6 +27,9 @@ const COMMANDS: usize = 64;
 
 /// How often the store is asked how it is.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often a start that takes long says how far it is.
+const TELL_MS: u64 = 1_000;
 
 /// Rounds of mail between shards that have ended: there, back, and on to a group's member.
 const LAST_ROUNDS: usize = 4;
@@ -117,7 +120,7 @@ impl Server {
         let clock = Clock::start();
         let store = open_store(&settings)?;
         let kept = store.clone().map(|store| store as Arc<dyn Store>);
-        let exchange = Arc::new(Exchange::new(settings.clone(), routing, kept.clone(), fastrand::u64(..)));
+        let exchange = Arc::new(Exchange::new(settings.clone(), routing, kept, fastrand::u64(..)));
         let now = clock.now();
         let mut cores: Vec<Core> = (0..shards)
             .map(|id| Core::new(id as ShardId, exchange.clone(), now, fastrand::u64(..)))
@@ -160,6 +163,7 @@ impl Server {
         }
         let http_address = http.as_ref().map(TcpListener::local_addr).transpose()?;
         let readiness: Arc<Readiness> = Arc::default();
+        let figures = registry.store();
         let (stop, stopped) = oneshot::channel();
         let control = Control {
             http,
@@ -170,7 +174,7 @@ impl Server {
                 now_ms: Box::new(move || clock.mono()),
                 limits: http::Limits::default(),
             },
-            store: kept,
+            store: store.clone().map(|store| (store, figures)),
             loops,
             clock,
             interval: settings.sys.interval,
@@ -261,7 +265,7 @@ impl Drop for Server {
 struct Control {
     http: Option<TcpListener>,
     state: HttpState,
-    store: Option<Arc<dyn Store>>,
+    store: Option<(Arc<Disk>, StoreHandles)>,
     loops: SharedLoops,
     clock: Clock,
     interval: Duration,
@@ -299,17 +303,33 @@ impl Control {
     }
 }
 
-/// Says in `/readyz` what the store says of itself.
-async fn watch_store(store: Option<Arc<dyn Store>>, readiness: Arc<Readiness>) {
-    let Some(store) = store else { return };
+/// Says in `/readyz` and `/metrics` what the store says of itself.
+async fn watch_store(store: Option<(Arc<Disk>, StoreHandles)>, readiness: Arc<Readiness>) {
+    let Some((store, page)) = store else { return };
     let mut ticks = tokio::time::interval(HEALTH_INTERVAL);
     loop {
         ticks.tick().await;
+        page.publish(&figures(&store));
         match store.health() {
             Health::Fine => readiness.clear("store"),
             Health::Full => readiness.block("store", "no room: what has to be kept is refused"),
             Health::Failed => readiness.block("store", "the disk fails: what has to be kept is refused"),
         }
+    }
+}
+
+fn figures(store: &Disk) -> StoreFigures {
+    let of = store.figures();
+    StoreFigures {
+        live_bytes: of.live_bytes,
+        journal_bytes: of.journal_bytes,
+        view_bytes: of.view_bytes,
+        export_bytes: of.export_bytes,
+        checkpoints: of.checkpoints,
+        exports: of.exports,
+        compactions: of.compactions,
+        syncs: of.syncs,
+        sync_microseconds: of.sync_microseconds,
     }
 }
 
@@ -325,15 +345,34 @@ fn open_store(settings: &Settings) -> Result<Option<Arc<Disk>>, StartError> {
     options.commit_batch = settings.store.commit_batch;
     options.cache_bytes = settings.store.cache as u64;
     let (disk, report) = Disk::open(options)?;
-    let took_ms = report.took.as_millis();
-    tracing::info!(documents = report.documents, replayed = report.cuts_replayed, took_ms, "store open");
+    tracing::info!(
+        documents = report.documents,
+        replayed = report.cuts_replayed,
+        took_ms = report.took.as_millis(),
+        view_ms = report.took_view.as_millis(),
+        export_ms = report.took_export.as_millis(),
+        journal_ms = report.took_journal.as_millis(),
+        mending_ms = report.took_mending.as_millis(),
+        "store open"
+    );
     Ok(Some(Arc::new(disk)))
 }
 
 /// Brings back what the store has kept.
 fn bring_back(cores: &mut [Core], store: &dyn Store, clock: Clock) -> Result<(), StartError> {
     let begun = clock.mono();
-    let back = restore(cores, store)?;
+    let (mut told, mut phase) = (begun, begun);
+    let mut tell = |table: Table, documents: usize, end: bool| {
+        let (now, table) = (clock.mono(), table.name());
+        if end {
+            let took_ms = now - std::mem::replace(&mut phase, now);
+            tracing::debug!(table, documents, took_ms, "restored a table");
+        } else if now - told >= TELL_MS {
+            told = now;
+            tracing::info!(table, documents, ms = now - begun, "restoring");
+        }
+    };
+    let back = restore(cores, store, &mut tell)?;
     let took_ms = clock.mono() - begun;
     tracing::info!(
         sessions = back.sessions,

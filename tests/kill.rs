@@ -1,6 +1,6 @@
 //! `kill -9` under load: whatever was acknowledged is there afterwards, once where QoS 2 says so, and in order.
 //!
-//! A few kills in the ordinary run. `KILLS=300 cargo test --release --test kill -- --nocapture` makes more of them.
+//! A few kills in the ordinary run. `tests/kill.sh` makes more of them; `long_runs.md` is the ledger.
 #![allow(
     missing_docs,
     clippy::unwrap_used,

@@ -125,7 +125,10 @@ fn a_zeroed_tail_is_a_torn_end() {
 /// A store in which much has happened: several checkpoints and exports, documents rewritten and deleted.
 fn lively() -> (Folder, Documents) {
     let mut random = fastrand::Rng::with_seed(7);
-    let subject = OnDisk::new(1);
+    let folder = Folder::new();
+    // One view, whose file is known.
+    let options = Options { compact_bytes: u64::MAX, ..small(&folder, 1) };
+    let subject = OnDisk::with(folder, options);
     for _ in 0..120 {
         let mut batch = Batch::default();
         for _ in 0..8 {

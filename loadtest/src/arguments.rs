@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Retained(Retained),
     /// Messages for persistent sessions that are away: storing and draining
     Offline(Offline),
+    /// Kills and stops a broker with a store, and measures how it starts again
+    Restart(Restart),
     /// Latency at a fixed rate
     Latency(Latency),
     /// A server: the bare relay that shows what sockets cost, to compare with
@@ -276,6 +278,39 @@ pub(crate) struct Offline {
     pub(crate) qos: u8,
 }
 
+/// `restart`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Restart {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// The broker's command; {port} in it is the port to listen on, {store} an empty directory
+    #[arg(long)]
+    pub(crate) broker: String,
+    /// Persistent sessions with one subscription each
+    #[arg(long, default_value_t = 100_000)]
+    pub(crate) sessions: usize,
+    /// Retained topics
+    #[arg(long, default_value_t = 100_000)]
+    pub(crate) topics: usize,
+    #[arg(long, default_value_t = 10)]
+    pub(crate) publishers: usize,
+    /// Messages a publisher has under way that are not acknowledged
+    #[arg(long, default_value_t = 64)]
+    pub(crate) window: usize,
+    /// Payload bytes, at least 16
+    #[arg(long, default_value_t = 64)]
+    pub(crate) size: usize,
+    /// Sessions, and retained topics, that are looked for after a start
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) samples: usize,
+    /// Where the store's directory is made, and removed; the system's for temporary files if not given
+    #[arg(long)]
+    pub(crate) directory: Option<std::path::PathBuf>,
+    /// Show what the broker writes to stderr
+    #[arg(long)]
+    pub(crate) server_output: bool,
+}
+
 /// `latency`
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Latency {
@@ -299,7 +334,7 @@ pub(crate) struct Floor {
 /// `compare`
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Compare {
-    /// A broker as NAME=COMMAND, `{port}` in the command is the port to listen on; may be given several times
+    /// A broker as NAME=COMMAND, `{port}` in the command is the port to listen on, `{store}` an empty directory; may be given several times
     #[arg(long = "broker", value_name = "NAME=COMMAND")]
     pub(crate) brokers: Vec<String>,
     /// Interleaved runs of each

@@ -6,6 +6,7 @@
 
 use crate::arguments::Compare;
 use crate::failure::Failure;
+use crate::folder::Folder;
 use crate::report::Report;
 use crate::table::{Bar, Figure, ROWS, Row};
 use serde::Serialize;
@@ -20,7 +21,7 @@ const FLOOR: &str = "floor";
 /// For a server to listen, or to end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A server that can be started; `{port}` in its command stands for the port.
+/// A server that can be started; `{port}` in its command stands for the port, `{store}` for an empty directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Server {
     name: String,
@@ -31,6 +32,8 @@ struct Server {
 struct Running {
     child: Child,
     address: String,
+    /// Removed after the server has ended.
+    _store: Folder,
 }
 
 /// The reports of one server for one row.
@@ -177,7 +180,7 @@ fn once(options: &Compare, server: &Server, row: &Row) -> Result<(Report, Option
 }
 
 /// A port that nobody listens on now.
-fn free_port() -> Result<u16, Failure> {
+pub(crate) fn free_port() -> Result<u16, Failure> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
     let address = listener.and_then(|listener| listener.local_addr());
     address.map(|address| address.port()).map_err(Failure::io("looking for a free port"))
@@ -185,8 +188,8 @@ fn free_port() -> Result<u16, Failure> {
 
 impl Running {
     fn start(server: &Server, core: Option<usize>, port: u16, output: bool) -> Result<Self, Failure> {
-        let words: Vec<String> =
-            server.command.iter().map(|word| word.replace("{port}", &port.to_string())).collect();
+        let store = Folder::new(None)?;
+        let words: Vec<String> = server.command.iter().map(|word| store.fill_in(word, port)).collect();
         let sink = || if output { Stdio::inherit() } else { Stdio::null() };
         // What a server prints must not get between our own lines.
         let child = pinned(&words, core)
@@ -195,7 +198,7 @@ impl Running {
             .stderr(sink())
             .spawn()
             .map_err(Failure::io(format!("starting {}", server.name)))?;
-        let mut running = Self { child, address: format!("127.0.0.1:{port}") };
+        let mut running = Self { child, address: format!("127.0.0.1:{port}"), _store: store };
         let begin = Instant::now();
         while TcpStream::connect(&running.address).is_err() {
             running.must_live(server)?;

@@ -7,6 +7,7 @@ mod compare;
 mod conn;
 mod failure;
 mod floor;
+mod folder;
 mod handshake;
 mod histogram;
 mod latency;
@@ -15,6 +16,7 @@ mod offline;
 mod packets;
 mod process;
 mod report;
+mod restart;
 mod retained;
 mod scenario;
 mod swarm;
@@ -81,6 +83,7 @@ fn measure(command: &Command) -> Result<Report, Failure> {
         Command::Churn(options) => churn::run(options),
         Command::Retained(options) => retained::run(options),
         Command::Offline(options) => offline::run(options),
+        Command::Restart(options) => restart::run(options),
         Command::Latency(options) => latency::run(options),
         Command::Floor(_) | Command::Compare(_) => Err(Failure::Usage("nothing is measured here".to_owned())),
     }

@@ -60,6 +60,12 @@ pub(crate) struct Report {
     pub(crate) stores_per_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) latency_us: Option<Percentiles>,
+    /// `restart`: each start of the broker.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) started: Vec<Started>,
+    /// What the payloads say that they belong to.
+    #[serde(skip)]
+    pub(crate) run: u32,
     /// Messages that came after a later one of the same publisher.
     pub(crate) out_of_order: u64,
     pub(crate) duplicates: u64,
@@ -72,6 +78,27 @@ pub(crate) struct Report {
     /// The first few of them in words.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) fault_examples: Vec<String>,
+}
+
+/// How a broker has started again.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Started {
+    /// How it was ended before: `kill` or `stop`.
+    pub(crate) after: String,
+    /// How long that took.
+    pub(crate) stopped_s: f64,
+    /// Bytes of its store then.
+    pub(crate) store_bytes: u64,
+    /// From its start to the first connection that was taken.
+    pub(crate) listening_s: f64,
+    /// From its start to the first CONNACK.
+    pub(crate) connack_s: f64,
+    /// Resident memory before the end, and after the start.
+    pub(crate) rss_kb_before: u64,
+    pub(crate) rss_kb: u64,
+    /// Sampled sessions that were there, and sampled retained messages that came.
+    pub(crate) sessions_present: usize,
+    pub(crate) retained_back: usize,
 }
 
 /// Percentiles of a latency in microseconds.

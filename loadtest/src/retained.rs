@@ -1,6 +1,6 @@
 //! Retained messages: storing many, and replaying them to a subscriber of all.
 
-use crate::arguments::Retained;
+use crate::arguments::{Retained, Target};
 use crate::failure::Failure;
 use crate::handshake::{Client, establish};
 use crate::packets::{Dialect, Identity, PublishShape, describe};
@@ -23,7 +23,9 @@ pub(crate) fn run(options: &Retained) -> Result<Report, Failure> {
     let meter = Meter::new(target.pid);
     let rss_kb_start = meter.rss_kb()?;
 
-    let (stored, mut report) = store(options, &meter, &name, run, options.size)?;
+    let Retained { topics, publishers, window, size, .. } = *options;
+    let fill = Fill { target, topics, publishers, window, size };
+    let (stored, mut report) = store(&fill, &meter, &name, run, size)?;
     sleep(QUIET.min(target.seconds()?));
     let rss_kb_end = meter.rss_kb()?;
 
@@ -51,7 +53,7 @@ pub(crate) fn run(options: &Retained) -> Result<Report, Failure> {
         sum.broker = sum.broker.zip(stretch.broker).map(|(sum, part)| add(sum, part));
     }
     // An empty retained payload takes the message out again; what is measured then must not be.
-    let (_, cleaning) = store(options, &Meter::new(None), &name, run, 0)?;
+    let (_, cleaning) = store(&fill, &Meter::new(None), &name, run, 0)?;
 
     let found = replay.report;
     report.enter(&sum, delivered);
@@ -73,15 +75,25 @@ fn add(one: Cpu, other: Cpu) -> Cpu {
     Cpu { user_us: one.user_us + other.user_us, system_us: one.system_us + other.system_us }
 }
 
+/// Retained messages to be stored.
+pub(crate) struct Fill<'a> {
+    pub(crate) target: &'a Target,
+    pub(crate) topics: usize,
+    pub(crate) publishers: usize,
+    pub(crate) window: usize,
+    /// Payload bytes, as reported.
+    pub(crate) size: usize,
+}
+
 /// Publishes one retained message (with `size` 0: the absence of one) to every topic at QoS 1.
-fn store(
-    options: &Retained,
+pub(crate) fn store(
+    options: &Fill<'_>,
     meter: &Meter,
     name: &str,
     run: u32,
     size: usize,
 ) -> Result<(Stretch, Report), Failure> {
-    let target = &options.target;
+    let target = options.target;
     let mut topics = vec![vec![]; options.publishers];
     for index in 0..options.topics {
         if let Some(own) = topics.get_mut(index % options.publishers.max(1)) {

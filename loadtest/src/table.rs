@@ -22,6 +22,7 @@ pub(crate) enum Figure {
     BytesPerSession,
     BytesPerMessage,
     MessagesPerSecond,
+    StoresPerSecond,
     LatencyP50,
     CpuPercent,
 }
@@ -48,6 +49,7 @@ impl Figure {
             Self::BytesPerSession => report.bytes_per_session,
             Self::BytesPerMessage => report.bytes_per_msg,
             Self::MessagesPerSecond => Some(report.msgs_per_s),
+            Self::StoresPerSecond => report.stores_per_s,
             Self::LatencyP50 => report.latency_us.as_ref().map(|latency| latency.p50),
             Self::CpuPercent => report.cpu_percent,
         }
@@ -62,6 +64,7 @@ impl Figure {
             Self::BytesPerSession => "bytes/session",
             Self::BytesPerMessage => "bytes/message",
             Self::MessagesPerSecond => "messages/s",
+            Self::StoresPerSecond => "stores/s",
             Self::LatencyP50 => "p50 µs",
             Self::CpuPercent => "% of a core",
         }
@@ -95,7 +98,7 @@ impl Bar {
 use Bar::{AtLeast, AtMost, TimesFloor, TimesRow};
 use Figure::{
     BytesPerConnection, BytesPerMessage, BytesPerSession, CpuPerMessage, CpuPerStore, CpuPercent, LatencyP50,
-    MessagesPerSecond,
+    MessagesPerSecond, StoresPerSecond,
 };
 
 const fn row(name: &'static str, run: &'static str, figures: &'static [(Figure, Bar)]) -> Row {
@@ -138,6 +141,11 @@ pub(crate) const ROWS: &[Row] = &[
         "durable-qos1-w8",
         "p2p --pairs 500 --size 256 --window 8 --qos 1 --persistent",
         &[(MessagesPerSecond, AtLeast(20_000.0))],
+    )),
+    without_floor(row(
+        "durable-retained",
+        "retained --topics 100000 --size 64 --rounds 1",
+        &[(CpuPerStore, AtMost(9.0)), (StoresPerSecond, AtLeast(20_000.0))],
     )),
     row("fanin-w8", "fanin --publishers 500 --size 64 --window 8", &[(CpuPerMessage, TimesFloor(1.6))]),
     row(

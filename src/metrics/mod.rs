@@ -8,6 +8,7 @@
 pub mod label;
 mod process;
 mod series;
+mod store;
 mod table;
 
 use std::fmt;
@@ -20,6 +21,7 @@ pub use label::{
     CloseReason, DeskOutcome, DropReason, Label, Packet, PublishRefusal, Qos, RefuseReason, RetainedChange,
     SubscribeRefusal, Tally, Version,
 };
+pub use store::{StoreFigures, StoreHandles};
 pub use table::{Counters, Gauges};
 
 use series::Page;
@@ -66,6 +68,11 @@ impl Registry {
             tick_delay: page.histogram(TICK_DELAY),
             longest_turn: page.histogram(LONGEST_TURN),
         }
+    }
+
+    /// The held handles of the store's figures, which are on the page from now on.
+    pub fn store(&self) -> StoreHandles {
+        StoreHandles::new(&self.recorder)
     }
 
     /// The page in Prometheus' text format 0.0.4.

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, SyncSender};
+use std::thread;
 
 use hashbrown::{HashMap, HashSet};
 
@@ -16,11 +18,15 @@ use super::{Core, ShardId};
 use crate::clock::Now;
 use crate::protocol::{PacketId, QoS};
 use crate::session::{Membership, Session};
-use crate::store::{LoadError, Store, Table};
+use crate::store::{Batch, LoadError, Store, Table};
 use crate::topic::{Subscription, SubscriptionOptions, Target};
 
 /// Documents named in [`Restored::unreadable`] at most.
 const NAMED: usize = 16;
+
+/// Bytes of documents that are handed over at once, and how often that may be before they are taken.
+const PAGE_BYTES: usize = 256 << 10;
+const PAGES: usize = 8;
 
 /// What came back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,8 +62,13 @@ struct Restoring<'c> {
     report: Restored,
 }
 
-/// Brings back what `store` has kept, into cores that have done nothing yet.
-pub fn restore(cores: &mut [Core], store: &dyn Store) -> Result<Restored, LoadError> {
+/// Brings back what `store` has kept, into cores that have done nothing yet. `tell` is told now and then which table is
+/// read and how many of its documents were, and at the end of each.
+pub fn restore(
+    cores: &mut [Core],
+    store: &dyn Store,
+    tell: &mut dyn FnMut(Table, usize, bool),
+) -> Result<Restored, LoadError> {
     let mut all = Restoring {
         cores,
         sessions: HashMap::default(),
@@ -77,16 +88,47 @@ pub fn restore(cores: &mut [Core], store: &dyn Store) -> Result<Restored, LoadEr
         Table::Groups,
     ];
     let mut orphans = Vec::new();
-    for table in order {
-        store.load(table, &mut |key, value| match all.document(table, key, value) {
-            Outcome::Restored => {}
-            Outcome::Orphan => orphans.push((table, Box::<[u8]>::from(key))),
-            Outcome::Unreadable => all.report.unreadable(table, key),
-        })?;
-    }
+    // Reading and decompressing takes as long as what is made of it: one thread does the one, this one the other.
+    thread::scope(|scope| {
+        let (send, pages) = mpsc::sync_channel(PAGES);
+        let reading = scope.spawn(move || read(store, order, &send));
+        for (table, page, documents, end) in pages {
+            for document in page.iter() {
+                let (key, value) = (document.key, document.value.unwrap_or_default());
+                match all.document(table, key, value) {
+                    Outcome::Restored => {}
+                    Outcome::Orphan => orphans.push((table, Box::<[u8]>::from(key))),
+                    Outcome::Unreadable => all.report.unreadable(table, key),
+                }
+            }
+            tell(table, documents, end);
+        }
+        reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
     all.report.orphans = orphans.len();
     all.finish(&orphans);
     Ok(all.report)
+}
+
+/// Reads tables in this order, a page at a time; with the last of a table comes how many documents it has.
+fn read(
+    store: &dyn Store,
+    order: [Table; 7],
+    to: &SyncSender<(Table, Batch, usize, bool)>,
+) -> Result<(), LoadError> {
+    for table in order {
+        let (mut page, mut documents) = (Batch::default(), 0);
+        store.load(table, &mut |key, value| {
+            documents += 1;
+            page.put(table, |k| k.extend_from_slice(key), |v| v.extend_from_slice(value));
+            if page.len() >= PAGE_BYTES {
+                // If nobody listens any more, the other side has panicked.
+                let _ = to.send((table, std::mem::take(&mut page), documents, false));
+            }
+        })?;
+        let _ = to.send((table, page, documents, true));
+    }
+    Ok(())
 }
 
 enum Outcome {

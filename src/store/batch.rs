@@ -41,6 +41,11 @@ impl Batch {
         self.bytes.len()
     }
 
+    /// Bytes that a document takes.
+    pub(super) fn bytes_of(key: &[u8], value: &[u8]) -> usize {
+        HEAD + key.len() + value.len()
+    }
+
     /// Sets a document, new or not. `key` and `value` append theirs.
     pub fn put(&mut self, table: Table, key: impl FnOnce(&mut Vec<u8>), value: impl FnOnce(&mut Vec<u8>)) {
         let head = self.bytes.len();

@@ -114,7 +114,7 @@ impl World {
         self.moving = vec![Vec::new(); shards];
         self.woken = vec![false; shards];
         self.next_tick = vec![self.now + TICK; shards];
-        match restore(&mut self.cores, &*store) {
+        match restore(&mut self.cores, &*store, &mut |_, _, _| {}) {
             Ok(report) => {
                 self.note(|| format!("{report:?}"));
                 let stats = &mut self.oracle.stats;

@@ -133,6 +133,7 @@ pub fn small(folder: &Folder, lanes: usize) -> Options {
         segment_bytes: 4 << 10,
         checkpoint_bytes: 8 << 10,
         export_bytes: 16 << 10,
+        compact_bytes: 1,
         cache_bytes: 1 << 20,
         ..Options::new(&folder.0, lanes)
     }

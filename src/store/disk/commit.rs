@@ -70,6 +70,7 @@ fn write(shared: &Shared, journal: &mut Journal, cut: &Cut) -> bool {
         match journal.append(&cut.batches) {
             Ok(appended) => {
                 shared.journal_health.recovered("journal", journal.directory());
+                shared.figures.has_synced(&appended);
                 let mut tables = shared.tables.lock();
                 tables.closed.append(&mut journal.take_closed());
                 tables.start = None;
@@ -78,7 +79,7 @@ fn write(shared: &Shared, journal: &mut Journal, cut: &Cut) -> bool {
                     tables.active.apply(change.table, change.key, change.value);
                 }
                 tables.active.through = appended.number;
-                let bound = shared.options.checkpoint_bytes;
+                let bound = shared.checkpoint_bytes();
                 if tables.active.bytes() >= bound || tables.journal_is_long(bound) {
                     shared.filled.notify_one();
                 }

@@ -2,21 +2,28 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::copying::{self, Bloat, Copying};
 use super::export::Writer;
 use super::open::Home;
 use super::shared::{End, Shared};
 use super::view::{Broken, Tally, View, guarded};
-use super::{journal, rebuild, truth, value};
+use super::{files, journal, rebuild, truth};
+use crate::clock::Clock;
 
 /// How long a disk that has failed is left alone.
 const BACK_OFF: Duration = Duration::from_secs(1);
 
 /// Documents that are exported between two looks at what else is to be done.
 const STEP: usize = 2048;
+
+/// What is exported or copied gets as long between two checkpoints, or as long as the first of them took, before it waits
+/// again: the journal would grow without end if changes came faster than the view follows.
+const SLICE_MS: u64 = 500;
 
 /// A journal shorter than this is not worth an export at the end, in bytes.
 const EXPORT_AT_END: u64 = 1 << 20;
@@ -35,6 +42,14 @@ pub(super) struct Follower {
     /// What [`super::shared::Tables::appended`] was then.
     pub(super) exported_at: u64,
     pub(super) job: Option<Job>,
+    /// A copy of the view under way.
+    pub(super) copying: Option<Copying>,
+    pub(super) bloat: Bloat,
+    /// The last was an export: a copy goes before the next.
+    pub(super) copy_is_next: bool,
+    pub(super) clock: Clock,
+    /// Until then no checkpoint gets between what is exported or copied.
+    pub(super) slice_ends: u64,
 }
 
 /// An export under way.
@@ -51,6 +66,7 @@ enum Turn {
     /// A lookup has met with damage.
     Broken(Broken),
     Export,
+    Copy,
     Finish,
     Stop,
 }
@@ -59,12 +75,14 @@ impl Follower {
     /// Runs until the store ends.
     pub(super) fn run(mut self) {
         loop {
+            self.shared.figures.measure(&self.home);
             let done = match self.wait() {
                 Turn::Stop => return,
                 Turn::Finish => return self.finish(),
-                Turn::Checkpoint => self.checkpoint().and_then(|()| self.begin_export_if_due()),
+                Turn::Checkpoint => self.checkpoint_in_turn(),
                 Turn::Export => self.export_some(),
                 Turn::Broken(broken) => Err(broken),
+                Turn::Copy => self.copy_some(),
             };
             if let Err(broken) = done {
                 self.failed(broken);
@@ -75,7 +93,7 @@ impl Follower {
     }
 
     fn wait(&self) -> Turn {
-        let checkpoint_bytes = self.shared.options.checkpoint_bytes;
+        let checkpoint_bytes = self.shared.checkpoint_bytes();
         let mut tables = self.shared.tables.lock();
         loop {
             match tables.end {
@@ -89,17 +107,31 @@ impl Follower {
             // As long as the start may still be reading, nothing moves.
             let reading = tables.start.is_some() && tables.end == End::NotYet;
             let due = tables.active.bytes() >= checkpoint_bytes || tables.journal_is_long(checkpoint_bytes);
-            if !reading && (due || tables.frozen.is_some()) {
+            let other = match (&self.job, &self.copying) {
+                (Some(_), _) => Some(Turn::Export),
+                (None, Some(_)) => Some(Turn::Copy),
+                (None, None) => None,
+            };
+            let has_slice = other.is_some() && self.clock.mono() < self.slice_ends;
+            if !reading && !has_slice && (due || tables.frozen.is_some()) {
                 return Turn::Checkpoint;
             }
-            if !reading && self.job.is_some() {
-                return Turn::Export;
+            if let Some(other) = other.filter(|_| !reading) {
+                return other;
             }
             let waited = self.shared.filled.wait_for(&mut tables, self.shared.options.checkpoint_idle);
             if waited.timed_out() && !tables.active.is_empty() && tables.start.is_none() {
                 return Turn::Checkpoint;
             }
         }
+    }
+
+    fn checkpoint_in_turn(&mut self) -> Result<(), Broken> {
+        let begun = self.clock.mono();
+        self.checkpoint()?;
+        let ended = self.clock.mono();
+        self.slice_ends = ended + SLICE_MS.max(ended - begun);
+        self.begin_what_is_due()
     }
 
     /// Applies what has gathered.
@@ -126,13 +158,18 @@ impl Follower {
             guarded(|| {
                 view.apply(&frozen, &mut |changed| {
                     if let Some(job) = job {
-                        job.tally.changed(&changed);
+                        job.tally.changed(changed);
                     }
                 })?;
                 view.checkpoint(frozen.through)
             })?;
+            if let Some(Err(broken)) = self.copying.as_mut().map(|copying| copying.follow(&frozen)) {
+                give_up(&mut self.copying, &mut self.bloat, view, &broken);
+            }
         }
         let through = view.through.unwrap_or(0);
+        self.shared.has_followed(view.totals.bytes);
+        self.shared.figures.checkpoints.fetch_add(1, Ordering::Relaxed);
         // A load that waits for the view must find the changes there, or still here.
         {
             let mut tables = self.shared.tables.lock();
@@ -157,6 +194,9 @@ impl Follower {
     fn failed(&mut self, broken: Broken) {
         self.job = None;
         *self.shared.lookups.trees.lock() = None;
+        if let Some(copying) = self.copying.take() {
+            copying.give_up();
+        }
         let view = self.view.lock().take();
         if let Some(view) = view {
             rebuild::leave(&self.home, view, &broken);
@@ -168,12 +208,63 @@ impl Follower {
         }
     }
 
-    fn begin_export_if_due(&mut self) -> Result<(), Broken> {
-        let least = self.shared.options.export_bytes.max(self.export_bytes);
-        let at = self.shared.tables.lock().checkpoint_at;
-        if self.job.is_none() && at - self.exported_at >= least {
-            self.begin_export(at)?;
+    /// An export and a copy wait for each other.
+    fn begin_what_is_due(&mut self) -> Result<(), Broken> {
+        if self.job.is_some() || self.copying.is_some() {
+            return Ok(());
         }
+        let least = self.shared.options.export_bytes.max(self.export_bytes / 2);
+        let at = self.shared.tables.lock().checkpoint_at;
+        let export = at - self.exported_at >= least;
+        if export && !self.copy_is_next {
+            return self.begin_export(at);
+        }
+        self.begin_copy_if_due();
+        if export && self.copying.is_none() { self.begin_export(at) } else { Ok(()) }
+    }
+
+    fn begin_copy_if_due(&mut self) {
+        self.copy_is_next = false;
+        let held = self.view.lock();
+        let Some(view) = held.as_ref() else { return };
+        if self.bloat.is_due(view, self.shared.options.compact_bytes) {
+            match Copying::begin(&self.home, self.shared.options.cache_bytes) {
+                Ok(copying) => self.copying = Some(copying),
+                Err(broken) => give_up(&mut self.copying, &mut self.bloat, view, &broken),
+            }
+        }
+    }
+
+    /// Copies some documents; with the last, the copy takes the view's place.
+    fn copy_some(&mut self) -> Result<(), Broken> {
+        let mut held = self.view.lock();
+        let (Some(view), Some(copying)) = (held.as_mut(), self.copying.as_mut()) else {
+            return Ok(());
+        };
+        match copying.copy_some(view) {
+            Ok(false) => return Ok(()),
+            Ok(true) => {}
+            Err(broken) => {
+                give_up(&mut self.copying, &mut self.bloat, view, &broken);
+                // It may be the view that cannot be read.
+                return guarded(|| view.verify());
+            }
+        }
+        let Some(mut copying) = self.copying.take() else { return Ok(()) };
+        if let Err(broken) = copying.finish(view) {
+            copying.give_up();
+            self.bloat.is_new(view);
+            return Err(broken);
+        }
+        let before = files::bytes_on_disk(view.directory());
+        let old = std::mem::replace(view, copying.into_view());
+        *self.shared.lookups.trees.lock() = Some(view.trees());
+        self.bloat.is_new(view);
+        let (after, documents) = (files::bytes_on_disk(view.directory()), view.totals.documents);
+        drop(held);
+        copying::remove(old);
+        tracing::info!(documents, before, after, "the view was copied, for it had grown");
+        self.shared.figures.compactions.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -192,10 +283,9 @@ impl Follower {
         let Job { writer, tally, .. } = job;
         let from = std::mem::take(&mut tally.cursor);
         let next = guarded(|| {
-            view.scan(&from, STEP, &mut |table, key, packed| {
-                tally.show(table, key, packed);
-                let added = value::unpack(packed, |value| writer.add(table, key, value));
-                Ok(added.map_err(|_| Broken::Spoilt(table.name()))??)
+            view.scan(&from, STEP, &mut |table, key, value| {
+                tally.show(table, key, value);
+                Ok(writer.add(table, key, value)?)
             })
         })?;
         if let Some(next) = next {
@@ -210,6 +300,8 @@ impl Follower {
         if let Some(job) = self.job.take() {
             self.export_bytes = job.writer.finish()?;
             (self.exported, self.exported_at) = (job.through, job.at);
+            self.copy_is_next = true;
+            self.shared.figures.exports.fetch_add(1, Ordering::Relaxed);
         }
         self.let_go(covered)
     }
@@ -228,6 +320,9 @@ impl Follower {
 
     /// The journal's thread has ended: everything into the view, and into an export if that is worth it.
     fn finish(&mut self) {
+        if let Some(copying) = self.copying.take() {
+            copying.give_up();
+        }
         let done = self.checkpoint().and_then(|()| {
             let at = self.shared.tables.lock().checkpoint_at;
             if at - self.exported_at > EXPORT_AT_END {
@@ -244,4 +339,13 @@ impl Follower {
             tracing::error!(path = %self.home.view().display(), error = %broken, "the view was not brought up to date");
         }
     }
+}
+
+/// A copy could not be made. What is copied is as good as it was.
+fn give_up(copying: &mut Option<Copying>, bloat: &mut Bloat, view: &View, broken: &Broken) {
+    if let Some(copying) = copying.take() {
+        copying.give_up();
+    }
+    bloat.is_new(view);
+    tracing::warn!(error = %broken, "the view has grown and could not be copied; it is tried again when it has grown more");
 }

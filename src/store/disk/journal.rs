@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use super::super::Batch;
 use super::files::{self, HEADER, Header, Kind};
 use super::frame::{self, Mark};
+use crate::clock::Clock;
 
 /// How the names of segments end.
 pub(super) const ENDING: &str = ".log";
@@ -39,6 +40,7 @@ pub(super) struct Journal {
     /// The last cut that is durable.
     last: u64,
     buffer: Vec<u8>,
+    clock: Clock,
     /// Segments that nothing more is written to, for [`Journal::take_closed`].
     closed: Vec<Segment>,
 }
@@ -56,6 +58,8 @@ pub(super) struct Appended {
     pub(super) number: u64,
     /// Bytes that the journal has grown by.
     pub(super) bytes: u64,
+    /// How long the disk took to confirm it, in microseconds.
+    pub(super) sync_us: u64,
 }
 
 impl Journal {
@@ -76,6 +80,7 @@ impl Journal {
             next_segment,
             last,
             buffer: Vec::new(),
+            clock: Clock::start(),
             closed: Vec::new(),
         }
     }
@@ -106,14 +111,17 @@ impl Journal {
         let result = frame::append(&mut self.buffer, self.mark, number, batches.iter().map(Batch::as_bytes))
             .map_err(io::Error::other)
             .and_then(|()| file.write_all_at(&self.buffer, segment.bytes))
-            .and_then(|()| file.sync_data());
+            .and_then(|()| {
+                let begun = self.clock.micros();
+                file.sync_data().map(|()| self.clock.micros() - begun)
+            });
         let bytes = self.buffer.len() as u64;
         self.buffer.shrink_to(BUFFER_BYTES);
-        result.map_err(|error| here(&segment.path, error))?;
+        let sync_us = result.map_err(|error| here(&segment.path, error))?;
         segment.bytes += bytes;
         segment.last = number;
         self.last = number;
-        Ok(Appended { number, bytes })
+        Ok(Appended { number, bytes, sync_us })
     }
 
     /// Ends the segment behind its last durable cut: the next cut begins a new one.

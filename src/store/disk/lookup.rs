@@ -9,6 +9,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::super::{Found, Lane, Lookup, Table};
+use super::blocks::Last;
 use super::overlay::Untouched;
 use super::shared::Shared;
 use super::view::{Trees, guarded};
@@ -96,9 +97,9 @@ pub(super) fn run(shared: &Shared) {
             }
         };
         let Lookup { ticket, keys } = lookup;
-        let mut values = Vec::with_capacity(keys.len());
+        let (mut values, mut last) = (Vec::with_capacity(keys.len()), None);
         for (table, key) in keys {
-            match read(shared, table, &key) {
+            match read(shared, table, &key, &mut last) {
                 Ok(value) => values.push(value),
                 Err(Ended) => return,
             }
@@ -112,7 +113,7 @@ pub(super) fn run(shared: &Shared) {
 struct Ended;
 
 /// Reads a document, however often that takes.
-fn read(shared: &Shared, table: Table, key: &[u8]) -> Result<Option<Box<[u8]>>, Ended> {
+fn read(shared: &Shared, table: Table, key: &[u8], last: &mut Last) -> Result<Option<Box<[u8]>>, Ended> {
     loop {
         // First what is newer: what leaves memory is in the view before.
         {
@@ -126,7 +127,7 @@ fn read(shared: &Shared, table: Table, key: &[u8]) -> Result<Option<Box<[u8]>>, 
             }
         }
         let trees = shared.lookups.trees.lock();
-        let read = trees.as_ref().map(|trees| guarded(|| trees.get(table, key)));
+        let read = trees.as_ref().map(|trees| guarded(|| trees.get(table, key, last)));
         drop(trees);
         match read {
             Some(Ok(value)) => return Ok(value),

@@ -5,7 +5,9 @@
 //! come. A start reads the export and the journal behind it; the view makes up for what is damaged there, and the other
 //! way round.
 
+mod blocks;
 mod commit;
+mod copying;
 mod export;
 mod files;
 mod follow;
@@ -14,6 +16,7 @@ mod journal;
 mod lookup;
 mod open;
 mod overlay;
+mod progress;
 mod rebuild;
 mod replay;
 mod shared;
@@ -26,6 +29,7 @@ mod view;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -33,6 +37,7 @@ use parking_lot::Mutex;
 
 use super::{Found, Health, Lane, LoadError, Lookup, Sequence, Store, Submission, Table};
 use crate::clock::Clock;
+use copying::Bloat;
 use follow::Follower;
 pub use open::OpenError;
 use open::{Home, at};
@@ -56,12 +61,15 @@ pub struct Options {
     pub commit_batch: usize,
     /// A file of the journal that has as many bytes is followed by a new one.
     pub segment_bytes: u64,
-    /// After as many bytes of changes, in memory or in the journal, the view is brought up to date.
+    /// After as many bytes of changes, in memory or in the journal, the view is brought up to date; earlier if its
+    /// documents are few.
     pub checkpoint_bytes: usize,
     /// If changes wait for as long, the view is brought up to date.
     pub checkpoint_idle: Duration,
-    /// After as many bytes of journal, and at least as many as the last export has, all documents are exported.
+    /// After as many bytes of journal, and at least half as many as the last export has, all documents are exported.
     pub export_bytes: u64,
+    /// A view with fewer bytes on the disk is not copied to make it smaller.
+    pub compact_bytes: u64,
     /// Memory for the view's cache, in bytes.
     pub cache_bytes: u64,
 }
@@ -74,10 +82,11 @@ impl Options {
             lanes,
             commit_interval: Duration::ZERO,
             commit_batch: 1 << 20,
-            segment_bytes: 64 << 20,
+            segment_bytes: 8 << 20,
             checkpoint_bytes: 64 << 20,
             checkpoint_idle: Duration::from_secs(30),
-            export_bytes: 64 << 20,
+            export_bytes: 16 << 20,
+            compact_bytes: 32 << 20,
             cache_bytes: 64 << 20,
         }
     }
@@ -86,7 +95,7 @@ impl Options {
 /// What opening has found.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// Documents in all tables.
+    /// Documents in all tables, without those that only the journal has so far.
     pub documents: u64,
     /// Cuts read from the journal.
     pub cuts_replayed: u64,
@@ -103,6 +112,37 @@ pub struct Report {
     pub view_corrected: u64,
     /// How long it took.
     pub took: Duration,
+    /// Of that, until the view was open, and until the export was read: at the same time.
+    pub took_view: Duration,
+    /// See [`Report::took_view`].
+    pub took_export: Duration,
+    /// Of that, the reading of the journal.
+    pub took_journal: Duration,
+    /// Of that, bringing the view in line with the journal.
+    pub took_mending: Duration,
+}
+
+/// What a store that is open says of itself. The bytes are as of a moment ago.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Bytes of keys and values in the view.
+    pub live_bytes: u64,
+    /// Bytes of the journal on the disk.
+    pub journal_bytes: u64,
+    /// Bytes of the view on the disk; while it is copied, of both.
+    pub view_bytes: u64,
+    /// Bytes of the export on the disk.
+    pub export_bytes: u64,
+    /// Times that the view was brought up to date.
+    pub checkpoints: u64,
+    /// Exports of all documents.
+    pub exports: u64,
+    /// Copies of the view into a smaller one.
+    pub compactions: u64,
+    /// Times that the disk confirmed what the journal had written.
+    pub syncs: u64,
+    /// How long that took.
+    pub sync_microseconds: u64,
 }
 
 /// See the module.
@@ -126,6 +166,7 @@ impl Disk {
         let started = start::start(&home, &options, &mut report)?;
         let shared = Arc::new(Shared::new(options, started.tables));
         *shared.lookups.trees.lock() = Some(started.view.trees());
+        shared.has_followed(started.view.totals.bytes);
         let view = Arc::new(Mutex::new(Some(started.view)));
         let follower = Follower {
             shared: Arc::clone(&shared),
@@ -135,6 +176,11 @@ impl Disk {
             export_bytes: started.export_bytes,
             exported_at: 0,
             job: None,
+            copying: None,
+            bloat: Bloat::default(),
+            copy_is_next: false,
+            clock,
+            slice_ends: 0,
         };
         let (committing, journal) = (Arc::clone(&shared), started.journal);
         let committing = thread("store-journal", move || {
@@ -157,6 +203,23 @@ impl Disk {
     /// Has `wake` called, on the store's thread, for each lane whose committed number has grown. The first call counts.
     pub fn on_commit(&self, wake: Wake) {
         self.shared.set_wake(wake);
+    }
+
+    /// What it says of itself. Does not touch the disk.
+    pub fn figures(&self) -> Figures {
+        let figures = &self.shared.figures;
+        let read = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
+        Figures {
+            live_bytes: read(&figures.live_bytes),
+            journal_bytes: read(&figures.journal_bytes),
+            view_bytes: read(&figures.view_bytes),
+            export_bytes: read(&figures.export_bytes),
+            checkpoints: read(&figures.checkpoints),
+            exports: read(&figures.exports),
+            compactions: read(&figures.compactions),
+            syncs: read(&figures.syncs),
+            sync_microseconds: read(&figures.sync_us),
+        }
     }
 
     /// Makes durable what is whole, brings the view up to date, and ends. Submissions after it are lost.

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::copying::next_directory;
 use super::files;
 use super::open::Home;
 use super::truth::Truth;
@@ -53,9 +54,7 @@ pub(super) fn open_or_rebuild(
 
 /// A new view.
 pub(super) fn rebuild(home: &Home, cache_bytes: u64, truth: &Truth, through: u64) -> Result<View, Broken> {
-    let number = view::newest(&home.view())?.first().map_or(1, |(number, _)| number + 1);
-    let directory = home.view().join(format!("{number:04}"));
-    let mut view = View::open(&directory, cache_bytes)?;
+    let mut view = View::open(&next_directory(&home.view())?, cache_bytes)?;
     files::sync_directory(&home.view())?;
     view.reconcile(truth, through)?;
     Ok(view)

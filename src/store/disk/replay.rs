@@ -9,6 +9,7 @@ use super::super::batch::Changes;
 use super::files::{self, HEADER, Header, Kind};
 use super::frame::{Found, Frames, HEAD, Mark};
 use super::journal::{ENDING, Segment};
+use super::progress::Progress;
 
 /// Bytes that are not as they were written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +65,10 @@ pub(super) fn replay(
     let files = files::numbered(directory, ENDING)?;
     let mut reader = Reader { replay: Replay::default(), expected: None, tail: None, repair };
     let count = files.len();
+    let mut progress = Progress::begin();
     for (index, (number, path)) in files.into_iter().enumerate() {
+        let cuts = reader.replay.frames;
+        progress.step(|ms| tracing::info!(files = index, of = count, cuts, ms, "reading the journal"));
         reader.segment(number, &path, mark, index + 1 == count, apply)?;
     }
     Ok(reader.replay)

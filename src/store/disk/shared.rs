@@ -8,12 +8,13 @@ use std::{fmt, io};
 use parking_lot::{Condvar, Mutex};
 
 use super::super::{Health, Lane, Lanes, Sequence, Submission};
-use super::Options;
-use super::journal::Segment;
+use super::journal::{Appended, Segment};
 use super::lookup::Desk;
+use super::open::Home;
 use super::overlay::Overlay;
 use super::truth::Truth;
 use super::view::Broken;
+use super::{Options, files};
 
 /// Called with a lane whose committed number has grown, or that has something found.
 pub type Wake = Box<dyn Fn(Lane) + Send + Sync>;
@@ -85,6 +86,42 @@ impl Tables {
     }
 }
 
+/// However few documents there are, as many bytes of changes may wait for the view.
+const CHECKPOINT_LEAST: usize = 8 << 20;
+
+/// What is counted while the store runs.
+#[derive(Debug, Default)]
+pub(super) struct Figures {
+    /// Bytes of keys and values in the view.
+    pub(super) live_bytes: AtomicU64,
+    /// Bytes on the disk.
+    pub(super) journal_bytes: AtomicU64,
+    pub(super) view_bytes: AtomicU64,
+    pub(super) export_bytes: AtomicU64,
+    pub(super) checkpoints: AtomicU64,
+    pub(super) exports: AtomicU64,
+    pub(super) compactions: AtomicU64,
+    /// Times that the journal had the disk confirm what it wrote, and microseconds that this took.
+    pub(super) syncs: AtomicU64,
+    pub(super) sync_us: AtomicU64,
+}
+
+impl Figures {
+    pub(super) fn has_synced(&self, appended: &Appended) {
+        self.journal_bytes.fetch_add(appended.bytes, Ordering::Relaxed);
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        self.sync_us.fetch_add(appended.sync_us, Ordering::Relaxed);
+    }
+
+    /// Looks how large the parts are.
+    pub(super) fn measure(&self, home: &Home) {
+        let bytes = |part: &Path| files::bytes_on_disk(part);
+        self.journal_bytes.store(bytes(&home.journal()), Ordering::Relaxed);
+        self.view_bytes.store(bytes(&home.view()), Ordering::Relaxed);
+        self.export_bytes.store(bytes(&home.export()), Ordering::Relaxed);
+    }
+}
+
 /// See the module.
 pub(super) struct Shared {
     pub(super) options: Options,
@@ -99,6 +136,9 @@ pub(super) struct Shared {
     pub(super) journal_health: Unwell,
     pub(super) view_health: Unwell,
     pub(super) lookups: Desk,
+    pub(super) figures: Figures,
+    /// After as many bytes of changes the view is brought up to date.
+    checkpoint_bytes: AtomicUsize,
     committed: Box<[AtomicU64]>,
     waiting: Box<[AtomicUsize]>,
     wake: OnceLock<Wake>,
@@ -112,7 +152,7 @@ impl fmt::Debug for Shared {
 
 impl Shared {
     pub(super) fn new(options: Options, tables: Tables) -> Self {
-        let lanes = options.lanes;
+        let (lanes, checkpoint_bytes) = (options.lanes, options.checkpoint_bytes);
         let inbox = Inbox { lanes: Lanes::new(lanes), bytes: 0, sleep: Sleep::Busy, end: End::NotYet };
         Self {
             options,
@@ -124,10 +164,25 @@ impl Shared {
             journal_health: Unwell::default(),
             view_health: Unwell::default(),
             lookups: Desk::new(lanes),
+            figures: Figures::default(),
+            checkpoint_bytes: AtomicUsize::new(checkpoint_bytes),
             committed: (0..lanes).map(|_| AtomicU64::new(0)).collect(),
             waiting: (0..lanes).map(|_| AtomicUsize::new(0)).collect(),
             wake: OnceLock::new(),
         }
+    }
+
+    /// After how many bytes of changes the view is brought up to date.
+    pub(super) fn checkpoint_bytes(&self) -> usize {
+        self.checkpoint_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The view is up to date: the fewer bytes its documents have, the less may wait before it is again.
+    pub(super) fn has_followed(&self, live: u64) {
+        let most = self.options.checkpoint_bytes;
+        let part = usize::try_from(live / 4).unwrap_or(usize::MAX);
+        self.checkpoint_bytes.store(part.clamp(most.min(CHECKPOINT_LEAST), most), Ordering::Relaxed);
+        self.figures.live_bytes.store(live, Ordering::Relaxed);
     }
 
     pub(super) fn submit(&self, lane: Lane, submission: Submission) -> Sequence {

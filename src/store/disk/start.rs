@@ -3,21 +3,17 @@
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::thread;
+use std::time::Duration;
 
 use super::export::{Export, Writer};
 use super::journal::{Journal, Segment};
 use super::open::{Home, OpenError, at};
 use super::overlay::{layered, merge};
+use super::progress::Progress;
 use super::shared::Tables;
 use super::truth::{self, Read, Truth};
 use super::view::{Broken, View};
 use super::{Options, Report, Table, files, rebuild};
-
-/// A view on more than this times its documents' bytes is made anew.
-const BLOATED: u64 = 3;
-
-/// A view smaller than this is not, in bytes.
-const BLOATED_FROM: u64 = 64 << 20;
 
 /// The parts of a store that is whole again.
 #[derive(Debug)]
@@ -35,17 +31,25 @@ pub(super) fn start(home: &Home, options: &Options, report: &mut Report) -> Resu
     let unusable = |broken: Broken| at(&home.view())(broken.into_io());
     let had_view = !files::numbered(&home.view(), "").map_err(at(&home.view()))?.is_empty();
     // sled takes as long to open as the export takes to be read.
+    let progress = Progress::begin();
     let (view, export) = thread::scope(|scope| {
-        let view = scope.spawn(|| rebuild::existing(home, cache_bytes));
+        let view = scope.spawn(|| (rebuild::existing(home, cache_bytes), progress.ms()));
         let export = truth::export(home);
-        let panicked = |_| Err(Broken::Panicked("while it was opened".to_owned()));
-        (view.join().unwrap_or_else(panicked), export)
+        report.took_export = Duration::from_millis(progress.ms());
+        let panicked = |_| (Err(Broken::Panicked("while it was opened".to_owned())), 0);
+        let (view, ms) = view.join().unwrap_or_else(panicked);
+        report.took_view = Duration::from_millis(ms);
+        (view, export)
     });
+    let opened_ms = progress.ms();
+    tracing::info!(ms = opened_ms, "view and export are read");
     let mut view = view.map_err(unusable)?;
     report.view_rebuilt = had_view && view.is_none();
     let viewed = view.as_ref().and_then(|view| view.through);
     let mut read = truth::read_behind(export?, home, viewed.unwrap_or(0), Some(&home.damaged()))?;
     tell(&mut read, report);
+    let replayed_ms = progress.ms();
+    report.took_journal = Duration::from_millis(replayed_ms - opened_ms);
     let whole = read.is_whole();
     let last = read.last;
     if !whole {
@@ -68,7 +72,7 @@ pub(super) fn start(home: &Home, options: &Options, report: &mut Report) -> Resu
     let fresh = |view: &View| {
         whole && !view.torn && view.through.is_some_and(|through| read.replay.is_whole_from(through + 1))
     };
-    let usable = view.as_ref().is_some_and(fresh) && !view.as_ref().is_some_and(bloated);
+    let usable = view.as_ref().is_some_and(fresh);
     let view = if let Some(view) = view.take_if(|_| usable) {
         view
     } else {
@@ -80,9 +84,10 @@ pub(super) fn start(home: &Home, options: &Options, report: &mut Report) -> Resu
         read.truth.between.absorb(behind);
         view
     };
+    report.took_mending = Duration::from_millis(progress.ms() - replayed_ms);
     let (journal, closed, journal_bytes) = go_on(home, options, &mut read, whole)?;
     let (exported, export_bytes) = (read.truth.export.through, read.truth.export.bytes);
-    report.documents = read.truth.count().map_err(at(&home.export()))?;
+    report.documents = view.totals.documents;
     let active = std::mem::take(&mut read.truth.behind);
     let tables = Tables {
         active,
@@ -159,12 +164,6 @@ pub(super) fn export_anew(
     write().map_err(at(&path))
 }
 
-/// Whether the view takes far more room than what is in it.
-fn bloated(view: &View) -> bool {
-    let bytes = files::bytes_on_disk(view.directory());
-    bytes > BLOATED_FROM && bytes > BLOATED * view.totals.bytes
-}
-
 /// The view as the truth has it; whether it is a new one for damage; else how many documents differed.
 fn renew(
     home: &Home,
@@ -174,13 +173,6 @@ fn renew(
     last: u64,
 ) -> Result<(View, bool, u64), Broken> {
     let Some(mut old) = view else { return Ok((rebuild::rebuild(home, cache_bytes, truth, last)?, true, 0)) };
-    if bloated(&old) {
-        let directory = old.directory().to_owned();
-        let new = rebuild::rebuild(home, cache_bytes, truth, last)?;
-        drop(old);
-        super::view::discard(&directory)?;
-        return Ok((new, false, 0));
-    }
     match old.reconcile(truth, last) {
         Ok(differed) => Ok((old, false, differed)),
         Err(broken) => {

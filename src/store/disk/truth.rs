@@ -88,18 +88,6 @@ pub(super) fn read_behind(
 }
 
 impl Truth {
-    /// How many documents there are.
-    pub(super) fn count(&self) -> io::Result<u64> {
-        let mut documents = self.export.documents;
-        if !self.between.is_empty() || !self.behind.is_empty() || !self.export.is_whole() {
-            documents = 0;
-            for table in Table::ALL {
-                self.each(table, &mut |_, _| documents += 1)?;
-            }
-        }
-        Ok(documents)
-    }
-
     /// Shows the documents of a table in the order of their keys.
     pub(super) fn each(&self, table: Table, visit: &mut dyn FnMut(&[u8], &[u8])) -> io::Result<()> {
         let changes = layered(&[&self.between, &self.behind], table);

@@ -8,50 +8,54 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use super::super::Batch;
 use super::Table;
+use super::blocks::{self, Reconciler};
 use super::files;
 use super::overlay::{Overlay, place};
+use super::progress::Progress;
 use super::truth::Truth;
 use super::value;
 
-/// The most changes at once: sled stops all its readers meanwhile.
-const BATCH: usize = 64;
-
 /// Where in the tree `meta` a view says what it is.
 const POSITION: &[u8] = b"position";
+
+/// How the names of trees of blocks end.
+const BLOCKS: &str = "-blocks";
 
 /// Number, bytes and a sum of checksums of documents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Totals {
     /// How many.
     pub(super) documents: u64,
-    /// Bytes of their keys and packed values.
+    /// Bytes of their keys and values.
     pub(super) bytes: u64,
     sum: u64,
 }
 
 impl Totals {
-    fn add(&mut self, place: &[u8], packed: &[u8]) {
+    pub(super) fn add(&mut self, table: Table, key: &[u8], value: &[u8]) {
         self.documents = self.documents.wrapping_add(1);
-        self.bytes = self.bytes.wrapping_add((place.len() + packed.len()) as u64);
-        self.sum = self.sum.wrapping_add(sum(place, packed));
+        self.bytes = self.bytes.wrapping_add((key.len() + value.len()) as u64);
+        self.sum = self.sum.wrapping_add(sum(table, key, value));
     }
 
-    fn take(&mut self, place: &[u8], packed: &[u8]) {
+    fn take(&mut self, table: Table, key: &[u8], value: &[u8]) {
         self.documents = self.documents.wrapping_sub(1);
-        self.bytes = self.bytes.wrapping_sub((place.len() + packed.len()) as u64);
-        self.sum = self.sum.wrapping_sub(sum(place, packed));
+        self.bytes = self.bytes.wrapping_sub((key.len() + value.len()) as u64);
+        self.sum = self.sum.wrapping_sub(sum(table, key, value));
     }
 }
 
-fn sum(place: &[u8], packed: &[u8]) -> u64 {
+fn sum(table: Table, key: &[u8], value: &[u8]) -> u64 {
     let mut crc = crc32fast::Hasher::new();
-    crc.update(place);
-    crc.update(packed);
+    crc.update(&[table as u8]);
+    crc.update(key);
+    crc.update(value);
     u64::from(crc.finalize())
 }
 
-/// Is shown a document as it is stored.
+/// Is shown a document.
 type Show<'a> = dyn FnMut(Table, &[u8], &[u8]) -> Result<(), Broken> + 'a;
 
 /// Why the view cannot be used.
@@ -107,11 +111,15 @@ pub(super) fn guarded<R>(run: impl FnOnce() -> Result<R, Broken>) -> Result<R, B
 pub(super) struct Trees(Vec<(Table, sled::Tree)>);
 
 impl Trees {
-    /// A document.
-    pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Box<[u8]>>, Broken> {
+    /// A document. `last` is the block that was read last: of neighbours it is read once.
+    pub(super) fn get(
+        &self,
+        table: Table,
+        key: &[u8],
+        last: &mut blocks::Last,
+    ) -> Result<Option<Box<[u8]>>, Broken> {
         let Some((_, tree)) = self.0.iter().find(|(of, _)| *of == table) else { return Ok(None) };
-        let Some(packed) = tree.get(key)? else { return Ok(None) };
-        value::unpack(&packed, |value| Some(Box::from(value))).map_err(|_| Broken::Spoilt(table.name()))
+        blocks::get(table, tree, key, last)
     }
 }
 
@@ -133,7 +141,7 @@ impl View {
             let meta = db.open_tree("meta")?;
             let mut trees = Vec::new();
             for table in Table::ALL {
-                trees.push((table, db.open_tree(table.name())?));
+                trees.push((table, db.open_tree(format!("{}{BLOCKS}", table.name()))?));
             }
             let directory = directory.to_owned();
             let mut view =
@@ -177,32 +185,45 @@ impl View {
     pub(super) fn apply(
         &mut self,
         changes: &Overlay,
-        watch: &mut dyn FnMut(Changed<'_>),
+        watch: &mut dyn FnMut(&Changed<'_>),
     ) -> Result<(), Broken> {
         if let Some(through) = self.through {
             self.write_position(through, true)?;
         }
         let Self { trees, totals, .. } = self;
         for (table, tree) in trees {
-            for some in changes.sorted(*table).chunks(BATCH) {
-                let mut batch = sled::Batch::default();
-                for &(key, new) in some {
-                    let old = tree.get(key)?;
-                    let new = new.map(value::pack);
-                    if old.as_deref() == new.as_deref() {
-                        continue;
-                    }
-                    let changed =
-                        Changed { place: &place(*table, key), old: old.as_deref(), new: new.as_deref() };
-                    changed.count(totals);
-                    watch(changed);
-                    match new {
-                        Some(new) => batch.insert(key, new),
-                        None => batch.remove(key),
-                    }
-                }
-                tree.apply_batch(batch)?;
+            blocks::apply(*table, tree, &changes.sorted(*table), &mut |changed| {
+                changed.count(totals);
+                watch(changed);
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Applies, to a view that is being filled, the changes of what it was filled with before a place.
+    pub(super) fn apply_before(&mut self, changes: &Overlay, end: &[u8]) -> Result<(), Broken> {
+        let (last, key) = end.split_first().map_or((0, end), |(table, key)| (*table, key));
+        let Self { trees, totals, .. } = self;
+        for (table, tree) in trees.iter().filter(|(table, _)| *table as u8 <= last) {
+            let mut changes = changes.sorted(*table);
+            if *table as u8 == last {
+                changes.truncate(changes.partition_point(|(changed, _)| *changed < key));
             }
+            blocks::apply(*table, tree, &changes, &mut |changed| changed.count(totals))?;
+        }
+        Ok(())
+    }
+
+    /// Fills an empty view, or goes on with it, behind all that is in it.
+    pub(super) fn fill(&mut self, table: Table, documents: &Batch) -> Result<(), Broken> {
+        let Self { trees, totals, .. } = self;
+        for (_, tree) in trees.iter().filter(|(of, _)| *of == table) {
+            for document in documents.iter() {
+                totals.add(table, document.key, document.value.unwrap_or_default());
+            }
+            let mut writer = blocks::Writer::new(table, tree);
+            writer.replace(None, documents)?;
+            writer.finish()?;
         }
         Ok(())
     }
@@ -229,8 +250,18 @@ impl View {
             }
             let mut totals = Totals::default();
             let mut differed = 0;
+            let mut progress = Progress::begin();
             for (table, tree) in &self.trees {
-                differed += reconcile(*table, tree, truth, &mut totals)?;
+                let mut reconciler = Reconciler::new(*table, tree)?;
+                let mut added = Ok(());
+                truth.each(*table, &mut |key, value| {
+                    if added.is_ok() {
+                        progress.document(table.name());
+                        added = reconciler.add(key, value, &mut totals);
+                    }
+                })?;
+                added?;
+                differed += reconciler.finish()?;
             }
             self.totals = totals;
             self.checkpoint(through)?;
@@ -249,13 +280,18 @@ impl View {
         let (first, key) = from.split_first().map_or((0, from), |(table, key)| (*table, key));
         for (table, tree) in self.trees.iter().filter(|(table, _)| *table as u8 >= first) {
             let start = if *table as u8 == first { key } else { &[] };
-            for entry in tree.range(start..) {
-                let (key, packed) = entry?;
+            let mut next = None;
+            blocks::scan(*table, tree, start, &mut |key, value| {
                 if left == 0 {
-                    return Ok(Some(place(*table, &key)));
+                    next = Some(place(*table, key));
+                    return Ok(false);
                 }
                 left -= 1;
-                show(*table, &key, &packed)?;
+                show(*table, key, value)?;
+                Ok(true)
+            })?;
+            if next.is_some() {
+                return Ok(next);
             }
         }
         Ok(None)
@@ -264,11 +300,10 @@ impl View {
     /// Shows the documents of a table.
     pub(super) fn each(&self, table: Table, show: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), Broken> {
         for (_, tree) in self.trees.iter().filter(|(of, _)| *of == table) {
-            for entry in tree {
-                let (key, packed) = entry?;
-                value::unpack(&packed, |value| show(&key, value))
-                    .map_err(|_| Broken::Spoilt(table.name()))?;
-            }
+            blocks::scan(table, tree, &[], &mut |key, value| {
+                show(key, value);
+                Ok(true)
+            })?;
         }
         Ok(())
     }
@@ -277,79 +312,31 @@ impl View {
     pub(super) fn verify(&self) -> Result<(), Broken> {
         guarded(|| {
             let mut seen = Totals::default();
-            self.scan(&[], usize::MAX, &mut |table, key, packed| {
-                seen.add(&place(table, key), packed);
-                value::unpack(packed, |_| ()).map_err(|_| Broken::Spoilt(table.name()))
+            self.scan(&[], usize::MAX, &mut |table, key, value| {
+                seen.add(table, key, value);
+                Ok(())
             })?;
             if self.torn || seen == self.totals { Ok(()) } else { Err(Broken::Different) }
         })
     }
 }
 
-/// Makes one tree what `truth` shows of its table.
-fn reconcile(table: Table, tree: &sled::Tree, truth: &Truth, totals: &mut Totals) -> Result<u64, Broken> {
-    let (mut batch, mut gathered, mut differed) = (sled::Batch::default(), 0, 0);
-    let mut result = Ok(());
-    let mut change = |key: &[u8], new: Option<Vec<u8>>| {
-        match new {
-            Some(new) => batch.insert(key, new),
-            None => batch.remove(key),
-        }
-        (gathered, differed) = (gathered + 1, differed + 1);
-        if gathered == BATCH && result.is_ok() {
-            gathered = 0;
-            result = tree.apply_batch(std::mem::take(&mut batch));
-        }
-    };
-    let mut there = tree.iter();
-    let mut next = there.next().transpose()?;
-    let mut unreadable = None;
-    let mut advance = |next: &mut Option<(sled::IVec, sled::IVec)>| {
-        *next = there.next().transpose().unwrap_or_else(|error| {
-            unreadable = Some(error);
-            None
-        });
-    };
-    truth.each(table, &mut |key, value| {
-        let packed = value::pack(value);
-        totals.add(&place(table, key), &packed);
-        while let Some((extra, _)) = next.take_if(|(there, _)| &**there < key) {
-            change(&extra, None);
-            advance(&mut next);
-        }
-        match next.take_if(|(there, _)| &**there == key) {
-            Some((_, old)) => {
-                if *old != *packed {
-                    change(key, Some(packed));
-                }
-                advance(&mut next);
-            }
-            None => change(key, Some(packed)),
-        }
-    })?;
-    while let Some((extra, _)) = next.take() {
-        change(&extra, None);
-        advance(&mut next);
-    }
-    if let Some(error) = unreadable {
-        return Err(error.into());
-    }
-    result?;
-    tree.apply_batch(batch)?;
-    Ok(differed)
-}
-
-/// One document's change in the view, as it is stored.
+/// One document's change.
 pub(super) struct Changed<'a> {
-    pub(super) place: &'a [u8],
-    old: Option<&'a [u8]>,
-    new: Option<&'a [u8]>,
+    pub(super) table: Table,
+    pub(super) key: &'a [u8],
+    pub(super) old: Option<&'a [u8]>,
+    pub(super) new: Option<&'a [u8]>,
 }
 
 impl Changed<'_> {
-    pub(super) fn count(&self, totals: &mut Totals) {
-        self.old.iter().for_each(|old| totals.take(self.place, old));
-        self.new.iter().for_each(|new| totals.add(self.place, new));
+    fn count(&self, totals: &mut Totals) {
+        self.old.iter().for_each(|old| totals.take(self.table, self.key, old));
+        self.new.iter().for_each(|new| totals.add(self.table, self.key, new));
+    }
+
+    fn is_before(&self, place: &[u8]) -> bool {
+        place.split_first().is_some_and(|(table, key)| (self.table as u8, self.key) < (*table, key))
     }
 }
 
@@ -362,13 +349,13 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn show(&mut self, table: Table, key: &[u8], packed: &[u8]) {
-        self.shown.add(&place(table, key), packed);
+    pub(super) fn show(&mut self, table: Table, key: &[u8], value: &[u8]) {
+        self.shown.add(table, key, value);
     }
 
     /// A document has changed: if it was shown already, the tally is as if it had been shown as it is now.
     pub(super) fn changed(&mut self, changed: &Changed<'_>) {
-        if *changed.place < *self.cursor {
+        if changed.is_before(&self.cursor) {
             changed.count(&mut self.shown);
         }
     }
