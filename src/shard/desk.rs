@@ -1,5 +1,5 @@
-//! The desk's topics on their way through a shard: customers' messages to their group, explanations. Contexts are in
-//! [`super::context`].
+//! The desk's topics on their way through a shard: customers' messages to their group, explanations. Documents are in
+//! `super::context`.
 //!
 //! What the rules say is `crate::desk`'s; here messages are turned into what it wants to know, and its answers into
 //! messages.
