@@ -344,6 +344,7 @@ fn open_store(settings: &Settings) -> Result<Option<Arc<Disk>>, StartError> {
     options.commit_interval = settings.store.commit_interval;
     options.commit_batch = settings.store.commit_batch;
     options.cache_bytes = settings.store.cache as u64;
+    options.max_bytes = settings.store.max_bytes as u64;
     let (disk, report) = Disk::open(options)?;
     tracing::info!(
         documents = report.documents,

@@ -21,10 +21,47 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dialogue::{Version, connect, message, unique};
+use dialogue::{Version, connect, message, own, unique};
 
 /// Only a failing test waits so long.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_store_that_holds_all_it_may_refuses_more_until_it_holds_less() {
+    let folder = std::env::temp_dir().join(unique("switchboard-most"));
+    let directory = folder.clone();
+    let broker = own(None, |settings| {
+        settings.store.directory = Some(directory);
+        settings.store.max_bytes = 2 << 20;
+    });
+    let mut writer = broker.v5("writer").open();
+    let mut answer = |topic: &str, payload: &[u8]| {
+        let id = writer.publish(message(topic, payload).qos(1).retain());
+        writer.expect_puback(id).reason
+    };
+    let payload = vec![7; 60_000];
+    let mut kept = Vec::new();
+    // It looks at what it holds when the view is brought up to date, after some 4 MiB or a while.
+    for n in (0..1000).cycle() {
+        let topic = format!("r/{n}");
+        match answer(&topic, &payload) {
+            0x97 => break,
+            reason => assert!(reason < 0x80, "{reason:#x}"),
+        }
+        kept.push(topic);
+    }
+    assert!(kept.len() > 30, "{}", kept.len());
+    assert_eq!(answer("r/0", &payload), 0x97);
+    for topic in &kept {
+        assert!(answer(topic, b"") < 0x80, "what makes room is taken");
+    }
+    let begun = Instant::now();
+    while answer("r/again", b"small") == 0x97 {
+        assert!(begun.elapsed() < 4 * PATIENCE, "it stays full");
+    }
+    broker.close();
+    let _ = fs::remove_dir_all(folder);
+}
 
 struct Broker {
     child: Child,

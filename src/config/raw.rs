@@ -106,6 +106,7 @@ pub(super) struct RawStore {
     pub(super) commit_interval: Measured,
     pub(super) commit_batch: Measured,
     pub(super) cache: Measured,
+    pub(super) max_bytes: Measured,
 }
 
 #[derive(Debug, Default, Deserialize)]

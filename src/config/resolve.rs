@@ -243,6 +243,7 @@ impl Resolve<'_> {
             commit_interval: read!(self.duration store.commit_interval in Duration::ZERO..=SECOND),
             commit_batch: read!(self.size store.commit_batch in 4096..=1 << 30),
             cache: read!(self.size store.cache in 1 << 20..=PLENTY),
+            max_bytes: read!(self.size store.max_bytes in 1 << 20..=PLENTY),
         }
     }
 

@@ -265,11 +265,19 @@ pub struct StoreSettings {
     pub commit_batch: usize,
     /// Memory for documents read from disk, in bytes.
     pub cache: usize,
+    /// Bytes of everything that is kept, before it is compressed.
+    pub max_bytes: usize,
 }
 
 impl Default for StoreSettings {
     fn default() -> Self {
-        Self { directory: None, commit_interval: Duration::ZERO, commit_batch: 1 << 20, cache: 64 << 20 }
+        Self {
+            directory: None,
+            commit_interval: Duration::ZERO,
+            commit_batch: 1 << 20,
+            cache: 64 << 20,
+            max_bytes: 64 << 30,
+        }
     }
 }
 

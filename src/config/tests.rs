@@ -170,6 +170,7 @@ directory = "/var/lib/somewhere"
 commit_interval = "5ms"
 commit_batch = "8KiB"
 cache = "2MiB"
+max_bytes = "5MiB"
 [http]
 bind = "127.0.0.1:0"
 [sys]
@@ -245,6 +246,7 @@ fn other() -> Settings {
             commit_interval: Duration::from_millis(5),
             commit_batch: 8192,
             cache: 2 << 20,
+            max_bytes: 5 << 20,
         },
         http: Some(HttpSettings { bind: address("127.0.0.1:0") }),
         sys: SysSettings { interval: Duration::ZERO },

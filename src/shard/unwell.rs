@@ -35,6 +35,8 @@ impl Core {
             m.qos == QoS::ExactlyOnce && self.clients.sessions.get(session as usize).is_some_and(kept);
         let by_receivers = m.qos != QoS::AtMostOnce
             && (desk_topic(m.topic).is_some() || self.exchange.interest.of(m.topic).kept != 0);
-        m.retain || by_publisher || by_receivers
+        // What takes a retained message away makes room: its answer waits, if it has to.
+        let retained = m.retain && !m.payload.is_empty();
+        retained || by_publisher || by_receivers
     }
 }

@@ -119,7 +119,9 @@ impl Follower {
             if let Some(other) = other.filter(|_| !reading) {
                 return other;
             }
-            let waited = self.shared.filled.wait_for(&mut tables, self.shared.options.checkpoint_idle);
+            let idle = self.shared.options.checkpoint_idle;
+            let idle = if self.shared.is_full() { idle.min(BACK_OFF) } else { idle };
+            let waited = self.shared.filled.wait_for(&mut tables, idle);
             if waited.timed_out() && !tables.active.is_empty() && tables.start.is_none() {
                 return Turn::Checkpoint;
             }

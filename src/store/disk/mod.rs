@@ -72,6 +72,9 @@ pub struct Options {
     pub compact_bytes: u64,
     /// Memory for the view's cache, in bytes.
     pub cache_bytes: u64,
+    /// If documents, keys and values, have more bytes than this when the view is brought up to date, the store is full
+    /// until they have less.
+    pub max_bytes: u64,
 }
 
 impl Options {
@@ -88,6 +91,7 @@ impl Options {
             export_bytes: 16 << 20,
             compact_bytes: 32 << 20,
             cache_bytes: 64 << 20,
+            max_bytes: u64::MAX,
         }
     }
 }

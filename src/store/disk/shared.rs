@@ -1,7 +1,7 @@
 //! What the shards, the journal's thread and the view's thread share.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::{fmt, io};
 
@@ -139,6 +139,8 @@ pub(super) struct Shared {
     pub(super) figures: Figures,
     /// After as many bytes of changes the view is brought up to date.
     checkpoint_bytes: AtomicUsize,
+    /// Documents have more bytes than they may.
+    full: AtomicBool,
     committed: Box<[AtomicU64]>,
     waiting: Box<[AtomicUsize]>,
     wake: OnceLock<Wake>,
@@ -166,6 +168,7 @@ impl Shared {
             lookups: Desk::new(lanes),
             figures: Figures::default(),
             checkpoint_bytes: AtomicUsize::new(checkpoint_bytes),
+            full: AtomicBool::new(false),
             committed: (0..lanes).map(|_| AtomicU64::new(0)).collect(),
             waiting: (0..lanes).map(|_| AtomicUsize::new(0)).collect(),
             wake: OnceLock::new(),
@@ -183,6 +186,23 @@ impl Shared {
         let part = usize::try_from(live / 4).unwrap_or(usize::MAX);
         self.checkpoint_bytes.store(part.clamp(most.min(CHECKPOINT_LEAST), most), Ordering::Relaxed);
         self.figures.live_bytes.store(live, Ordering::Relaxed);
+        let (full, most) = (live > self.options.max_bytes, self.options.max_bytes);
+        if self.full.swap(full, Ordering::Release) != full {
+            if full {
+                tracing::error!(
+                    live,
+                    most,
+                    "the store holds more than it may: what has to be kept is refused"
+                );
+            } else {
+                tracing::info!(live, most, "the store has room again");
+            }
+        }
+    }
+
+    /// Whether documents have more bytes than they may.
+    pub(super) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Acquire)
     }
 
     pub(super) fn submit(&self, lane: Lane, submission: Submission) -> Sequence {
@@ -216,6 +236,7 @@ impl Shared {
 
     pub(super) fn health(&self) -> Health {
         match (self.journal_health.get(), self.view_health.get()) {
+            (Health::Fine, Health::Fine) if self.is_full() => Health::Full,
             (Health::Fine, view) => view,
             (journal, _) => journal,
         }
