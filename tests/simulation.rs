@@ -51,13 +51,14 @@ fn every_seed_keeps_the_promises() {
 }
 
 /// Seeds of [`Plan::short`] without a store that failed before the broker was mended, and what was wrong.
-const FOUND: [(u64, &str); 6] = [
+const FOUND: [(u64, &str); 7] = [
     (2, "a resumed session was sent its group's messages before what it had to be sent again"),
     (7, "a topic alias was used that the client had not been told"),
     (9, "a packet was sent again to a connection that takes less"),
     (27, "unsubscribing from a group made room in Receive Maximum that the client did not have"),
     (43, "a will that had come due was lost when its client came back before the tick"),
     (98, "a retained message was hidden from a new subscription by an older one"),
+    (12891, "a group never got back what a member had in flight that unsubscribed and subscribed again"),
 ];
 
 /// The same of plans with a store.

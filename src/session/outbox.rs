@@ -433,6 +433,19 @@ impl Outbox {
         taken
     }
 
+    /// Counts deliveries in flight from an ended stay in a group to the stay that follows it. The group has forgotten
+    /// the slot that they were given through.
+    pub fn move_stay(&mut self, ended: u32, stay: u32) {
+        for sent in &mut self.in_flight {
+            if let Stage::Published(Delivery { via: Some(via), .. }) = &mut sent.stage
+                && via.stay == ended
+            {
+                via.stay = stay;
+                via.member = u32::MAX;
+            }
+        }
+    }
+
     /// Whether a delivery like this is in flight and may go to another member of its group.
     pub fn holds(&self, like: impl Fn(&Delivery) -> bool) -> bool {
         self.in_flight

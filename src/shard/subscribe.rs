@@ -127,6 +127,10 @@ impl Core {
                 let Some(known) = memberships.get_mut(at) else { return Ok(()) };
                 known.options = options;
                 if std::mem::take(&mut known.ended) {
+                    // What is still in flight from before goes back to the group together with what comes now.
+                    if let Some(outbox) = target.outbox.as_mut() {
+                        outbox.move_stay(known.stay, stay);
+                    }
                     known.stay = stay;
                     known.arrived = 0;
                     known.present = true;
