@@ -8,23 +8,29 @@
 //! no clock and draws no random numbers; the one thing it takes from the system is the time zone database,
 //! while a routing file is loaded.
 
+mod assigned;
 mod check;
 mod condition;
 mod document;
 mod envelope;
 mod explain;
 mod facts;
+mod hours;
 mod json;
+mod model;
 mod payload;
 mod routing;
 mod topics;
 
+pub use assigned::{Assigned, Change, MAX_LEVEL, Order, Step, Turned, Weights};
 pub use condition::ConditionError;
 pub(crate) use condition::{Condition, environment};
 pub use document::{ContextRules, FieldTtl, Patch};
 pub use envelope::{CONTENT_TYPE, EnvelopeTooLarge, Outbound, envelope};
 pub use explain::{Question, QuestionError};
+pub use hours::Hours;
 pub use json::{Context, ContextError};
+pub use model::Scorer;
 pub use payload::Payload;
 pub use routing::{Decision, Group, Inbound, Routing, Rule, Strategy, Tenant};
 pub use topics::{DeskTopic, PREFIX, check_id, desk_topic};
