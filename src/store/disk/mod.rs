@@ -86,7 +86,7 @@ impl Options {
             commit_interval: Duration::ZERO,
             commit_batch: 1 << 20,
             segment_bytes: 8 << 20,
-            checkpoint_bytes: 64 << 20,
+            checkpoint_bytes: 16 << 20,
             checkpoint_idle: Duration::from_secs(30),
             export_bytes: 16 << 20,
             compact_bytes: 32 << 20,
