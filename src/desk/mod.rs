@@ -15,6 +15,7 @@ mod document;
 mod envelope;
 mod explain;
 mod facts;
+mod floor;
 mod hours;
 mod json;
 mod model;
@@ -28,6 +29,11 @@ pub(crate) use condition::{Condition, environment};
 pub use document::{ContextRules, FieldTtl, Patch};
 pub use envelope::{CONTENT_TYPE, EnvelopeTooLarge, Outbound, envelope};
 pub use explain::{Question, QuestionError};
+pub use floor::{
+    Agent, Answer, Candidate, Changes, Conversation, ConversationId, Destination, Done, Ended, Event, Floor,
+    Instruction, Link, OfferId, OfferNote, OfferWhy, Opening, Order as FloorOrder, Phase, Presence, QueueView,
+    Reason, RecordError, Restored, Show, Standing, Term, Verb, Wrong,
+};
 pub use hours::Hours;
 pub use json::{Context, ContextError};
 pub use model::Scorer;

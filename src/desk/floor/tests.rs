@@ -1,0 +1,360 @@
+//! Worlds of agents and customers against what must be true of every floor.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout, reason = "tests")]
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use super::*;
+use crate::desk::assigned::{Change, Step};
+
+const EPOCH: u64 = 1_700_000_000_000;
+
+fn names(all: &[&str]) -> Vec<Arc<str>> {
+    all.iter().map(|name| Arc::from(*name)).collect()
+}
+
+fn opening(number: u128, group: &str) -> Opening {
+    Opening {
+        conversation: number,
+        customer: format!("c{number}").into(),
+        group: group.into(),
+        priority: 0,
+        skills: Vec::new(),
+        language: None,
+        weight: 1,
+        previous: None,
+        preview: "hello".into(),
+        arrived: u64::MAX,
+    }
+}
+
+fn ready(groups: &[&str], capacity: u16) -> Presence {
+    Presence {
+        show: Show::Ready,
+        groups: Some(names(groups)),
+        skills: None,
+        languages: None,
+        capacity: Some(capacity),
+        bot: None,
+    }
+}
+
+fn shows(show: Show) -> Presence {
+    Presence { show, groups: None, skills: None, languages: None, capacity: None, bot: None }
+}
+
+/// A floor, and what was announced of it.
+#[derive(Clone)]
+struct World {
+    floor: Floor,
+    now: u64,
+    /// Phase and version of each conversation, as its events say.
+    told: BTreeMap<u128, (Phase, u32)>,
+    /// Offers that were made and are not over, with the agent.
+    open: BTreeMap<u128, (Arc<str>, u128)>,
+    /// Who has each conversation, as the orders say.
+    given: BTreeMap<u128, Arc<str>>,
+    over: BTreeSet<u128>,
+    /// Agents that were given something beyond their capacity, or whose capacity has been lowered.
+    exempt: BTreeSet<Arc<str>>,
+}
+
+impl World {
+    fn new(groups: &[(&str, Assigned)]) -> Self {
+        let groups = groups.iter().map(|(name, settings)| ((*name).into(), Arc::new(settings.clone())));
+        Self {
+            floor: Floor::new(groups, 0),
+            now: EPOCH,
+            told: BTreeMap::new(),
+            open: BTreeMap::new(),
+            given: BTreeMap::new(),
+            over: BTreeSet::new(),
+            exempt: BTreeSet::new(),
+        }
+    }
+
+    /// Takes in what has changed, and looks whether all is as it must be.
+    fn check(&mut self) -> Vec<Event> {
+        let changes = self.floor.take_changes();
+        for event in &changes.events {
+            let before = self.told.get(&event.conversation).copied().unwrap_or((Phase::New, 0));
+            assert_eq!((event.from, event.ver), (before.0, before.1 + 1), "{event:?} after {before:?}");
+            self.told.insert(event.conversation, (event.to, event.ver));
+            if event.reason == Reason::Accepted {
+                let offer = self.open.iter().find(|(_, (_, of))| *of == event.conversation).map(|(id, _)| *id);
+                self.open.remove(&offer.expect("what is accepted was offered"));
+            }
+        }
+        for note in &changes.offers {
+            match note.why {
+                OfferWhy::Over(_) => assert!(self.open.remove(&note.offer).is_some(), "{note:?}"),
+                _ => assert!(
+                    self.open.insert(note.offer, (note.agent.clone(), note.conversation)).is_none(),
+                    "{note:?}"
+                ),
+            }
+        }
+        for order in &changes.orders {
+            match &order.what {
+                Instruction::Give { agent, .. } => drop(self.given.insert(order.conversation, agent.clone())),
+                Instruction::Take { .. } => drop(self.given.remove(&order.conversation)),
+                Instruction::Close { .. } => {
+                    assert!(self.over.insert(order.conversation), "{order:?} is over twice");
+                    self.given.remove(&order.conversation);
+                }
+            }
+        }
+        let mut seen = HashSet::new();
+        assert!(changes.conversations.iter().all(|key| seen.insert(*key)), "dirty twice");
+        self.check_floor();
+        changes.events
+    }
+
+    fn check_floor(&self) {
+        let floor = &self.floor;
+        let mut used: HashMap<u32, u32> = HashMap::new();
+        let mut queued: HashMap<u16, u32> = HashMap::new();
+        for (key, c) in floor.conversations() {
+            let told = self.told[&c.id];
+            assert_eq!(told, (c.phase, c.ver), "{c:?}");
+            for agent in [c.agent, c.offered_to()].into_iter().flatten() {
+                *used.entry(agent).or_default() += u32::from(c.weight);
+            }
+            let has_agent =
+                matches!(c.phase, Phase::Assigned | Phase::Held | Phase::Transferring | Phase::Wrapup);
+            assert_eq!(c.agent.is_some(), has_agent, "{c:?}");
+            let name = c.agent.map(|agent| floor.agent(agent).unwrap().name.clone());
+            if c.phase != Phase::Wrapup {
+                assert_eq!(self.given.get(&c.id), name.as_ref(), "{c:?}");
+            }
+            assert_eq!(c.offer.is_some(), self.open.values().any(|(_, of)| *of == c.id), "{c:?}");
+            let waits = c.offer.is_none() && (c.phase == Phase::Queued || c.transfer.is_some());
+            assert_eq!(waits, !c.spots.is_empty() || c.reserved.is_some(), "{c:?}");
+            if waits {
+                *queued.entry(c.queue()).or_default() += 1;
+                // 6. No conversation waits while an eligible agent has room.
+                for (agent, state) in floor.agents() {
+                    let alone = c.reserved.is_some_and(|(for_whom, _)| for_whom != agent);
+                    assert!(alone || !floor.could_take(agent, key), "{c:?} waits, and {state:?} has room");
+                }
+            }
+            if let Some((agent, _)) = c.reserved {
+                assert!(floor.agent(agent).unwrap().attends(), "{c:?} waits for nobody");
+            }
+        }
+        for (key, agent) in floor.agents() {
+            let used = used.get(&key).copied().unwrap_or(0);
+            assert_eq!(agent.used, used, "{agent:?}");
+            // 2. An agent's load never exceeds its capacity without an override.
+            assert!(
+                used <= u32::from(agent.capacity) || self.exempt.contains(&agent.name),
+                "{agent:?} has too much"
+            );
+        }
+        for group in floor.groups() {
+            assert_eq!(floor.depth(group), queued.get(&group).copied().unwrap_or(0));
+        }
+        assert!(floor.seeking.is_empty() && floor.free.is_empty());
+        assert!(floor.next_due().is_none_or(|due| due > floor.now), "something is due and was not done");
+    }
+
+    /// A process ends, and another begins with what was stored.
+    fn restart(&mut self, groups: &[(&str, Assigned)]) {
+        let (mut agents, mut conversations) = (Vec::new(), Vec::new());
+        for (key, _) in self.floor.agents() {
+            let mut record = Vec::new();
+            self.floor.agent_record(key, &mut record);
+            agents.push(record);
+        }
+        for (key, _) in self.floor.conversations() {
+            let mut record = Vec::new();
+            self.floor.conversation_record(key, &mut record);
+            conversations.push(record);
+        }
+        let settings = groups.iter().map(|(name, settings)| ((*name).into(), Arc::new(settings.clone())));
+        self.floor = Floor::new(settings, 1 << 32);
+        for record in agents {
+            self.floor.restore_agent(self.now, &record).unwrap();
+        }
+        for record in conversations {
+            assert_eq!(self.floor.restore_conversation(self.now, &record).unwrap(), Restored::Whole);
+        }
+        self.open.clear();
+        self.floor.tick(self.now);
+        self.exempt.extend(self.floor.agents().map(|(_, agent)| agent.name.clone()));
+        self.check();
+    }
+}
+
+/// Something that happens in a world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Act {
+    Open(u128, usize),
+    Leave(u128),
+    Shows(usize, Show),
+    Lost(usize),
+    Will(usize),
+    Accept(usize),
+    Reject(usize),
+    Release(usize),
+    Hold(usize),
+    Resume(usize),
+    Complete(usize),
+    ToGroup(usize, usize),
+    ToAgent(usize, usize),
+    PutBack(u128),
+    End(u128),
+    TakeOver(u128, usize),
+    Pass(u64),
+    Restart,
+}
+
+struct Cast<'c> {
+    groups: &'c [(&'c str, Assigned)],
+    agents: &'c [(&'c str, Presence)],
+}
+
+impl World {
+    fn act(&mut self, cast: &Cast<'_>, act: Act) {
+        let now = self.now;
+        let name = |agent: usize| -> Arc<str> { cast.agents[agent].0.into() };
+        let first_held = |world: &Self, agent: usize| {
+            let key = world.floor.agent_key(cast.agents[agent].0)?;
+            let state = world.floor.agent(key)?;
+            state.holds.iter().next().map(|key| world.floor.conversation(*key).unwrap().id)
+        };
+        let offered = |world: &Self, agent: usize| {
+            world.open.iter().find(|(_, (to, _))| **to == *cast.agents[agent].0).map(|(offer, _)| *offer)
+        };
+        let say = |world: &mut Self, agent: usize, verb: Option<Verb>| {
+            if let Some(verb) = verb {
+                let _ = world.floor.answer(now, &Answer { agent: name(agent), verb });
+            }
+        };
+        match act {
+            Act::Open(number, group) => {
+                if !self.told.contains_key(&number) {
+                    let mut opening = opening(number, cast.groups[group].0);
+                    opening.priority = (number % 3) as u16;
+                    opening.weight = 1 + (number % 4 == 3) as u16;
+                    opening.skills = names(if number % 5 == 1 { &["x"] } else { &[] });
+                    opening.previous = (number % 2 == 1).then(|| name(0));
+                    self.floor.open(now, opening).unwrap();
+                }
+            }
+            Act::Leave(number) => drop(self.floor.leave(now, number)),
+            Act::Shows(agent, show) => {
+                let presence =
+                    Presence { show, ..cast.agents[agent].1.clone() };
+                self.floor.presence(now, cast.agents[agent].0, &presence, Some(agent as u64)).unwrap();
+            }
+            Act::Will(agent) => {
+                self.floor.presence(now, cast.agents[agent].0, &shows(Show::Offline), None).unwrap();
+            }
+            Act::Lost(agent) => self.floor.lost(now, cast.agents[agent].0, agent as u64),
+            Act::Accept(agent) => say(self, agent, offered(self, agent).map(Verb::Accept)),
+            Act::Reject(agent) => say(self, agent, offered(self, agent).map(Verb::Reject)),
+            Act::Release(agent) => say(self, agent, first_held(self, agent).map(Verb::Release)),
+            Act::Hold(agent) => say(self, agent, first_held(self, agent).map(Verb::Hold)),
+            Act::Resume(agent) => say(self, agent, first_held(self, agent).map(Verb::Resume)),
+            Act::Complete(agent) => say(self, agent, first_held(self, agent).map(Verb::Complete)),
+            Act::ToGroup(agent, group) => {
+                let to = Destination::Group(cast.groups[group].0.into());
+                say(self, agent, first_held(self, agent).map(|held| Verb::Transfer(held, to)));
+            }
+            Act::ToAgent(agent, other) => {
+                let to = Destination::Agent(name(other));
+                say(self, agent, first_held(self, agent).map(|held| Verb::Transfer(held, to)));
+            }
+            Act::PutBack(number) => drop(self.floor.put_back(now, number)),
+            Act::End(number) => drop(self.floor.end(now, number)),
+            Act::TakeOver(number, agent) => {
+                if self.floor.take_over(now, number, cast.agents[agent].0, true).is_ok() {
+                    self.exempt.insert(name(agent));
+                }
+            }
+            Act::Pass(ms) => {
+                self.now += ms;
+                self.floor.tick(self.now);
+            }
+            Act::Restart => return self.restart(cast.groups),
+        }
+        self.check();
+    }
+}
+
+fn settings() -> Assigned {
+    Assigned {
+        wrapup_ms: 5_000,
+        max_wait_ms: 600_000,
+        steps: vec![
+            Step { after_ms: 30_000, change: Change::DropSkill("x".into()) },
+            Step { after_ms: 60_000, change: Change::Raise(5) },
+        ],
+        ..Assigned::default()
+    }
+}
+
+fn random_act(rng: &mut fastrand::Rng, cast: &Cast<'_>, conversations: u128) -> Act {
+    let (agents, groups) = (cast.agents.len(), cast.groups.len());
+    let (agent, group) = (rng.usize(..agents), rng.usize(..groups));
+    let number = rng.u128(1..=conversations);
+    match rng.u8(..40) {
+        0..=7 => Act::Open(number, group),
+        8 => Act::Leave(number),
+        9..=12 => Act::Shows(agent, Show::Ready),
+        13 => Act::Shows(agent, *[Show::Away, Show::Busy, Show::Wrapup, Show::Offline].get(rng.usize(..4)).unwrap()),
+        14 => Act::Lost(agent),
+        15 => Act::Will(agent),
+        16..=20 => Act::Accept(agent),
+        21..=22 => Act::Reject(agent),
+        23 => Act::Release(agent),
+        24 => Act::Hold(agent),
+        25 => Act::Resume(agent),
+        26..=29 => Act::Complete(agent),
+        30 => Act::ToGroup(agent, group),
+        31 => Act::ToAgent(agent, rng.usize(..agents)),
+        32 => Act::PutBack(number),
+        33 => Act::End(number),
+        34 => Act::TakeOver(number, agent),
+        35 if rng.u8(..4) == 0 => Act::Restart,
+        _ => Act::Pass(*[100, 1_000, 10_000, 30_000, 61_000].get(rng.usize(..5)).unwrap()),
+    }
+}
+
+#[test]
+fn whatever_happens_the_invariants_hold() {
+    let care = settings();
+    let auto = Assigned { auto_accept: true, sticky_ms: 0, ..Assigned::default() };
+    let ladder = Assigned {
+        steps: vec![
+            Step { after_ms: 10_000, change: Change::AddGroup("care".into()) },
+            Step { after_ms: 90_000, change: Change::MoveTo("auto".into()) },
+        ],
+        ..Assigned::default()
+    };
+    let groups = [("care", care), ("auto", auto), ("ladder", ladder)];
+    let mut skilled = ready(&["care", "ladder"], 3);
+    skilled.skills = Some(vec![("x".into(), 4)]);
+    let agents = [
+        ("anna", skilled),
+        ("ben", ready(&["care"], 1)),
+        ("cleo", ready(&["auto", "care"], 2)),
+        ("dora", ready(&["ladder", "auto"], 2)),
+    ];
+    let cast = Cast { groups: &groups, agents: &agents };
+    let seeds = std::env::var("FLOOR_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(300_u64);
+    for seed in 0..seeds {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut world = World::new(&groups);
+        let mut acts = Vec::new();
+        for _ in 0..200 {
+            acts.push(random_act(&mut rng, &cast, 40));
+            let act = *acts.last().unwrap();
+            let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.act(&cast, act)));
+            if let Err(panic) = played {
+                println!("seed {seed}: {acts:?}");
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+}
