@@ -31,8 +31,8 @@ pub use envelope::{CONTENT_TYPE, EnvelopeTooLarge, Outbound, envelope};
 pub use explain::{Question, QuestionError};
 pub use floor::{
     Agent, Answer, Candidate, Changes, Conversation, ConversationId, Destination, Done, Ended, Event, Floor,
-    Instruction, Link, OfferId, OfferNote, OfferWhy, Opening, Order as FloorOrder, Phase, Presence, QueueView,
-    Reason, RecordError, Restored, Show, Standing, Term, Verb, Wrong,
+    Instruction, Link, OfferId, OfferNote, OfferWhy, Opening, Order as FloorOrder, Phase, Presence,
+    QueueView, Reason, RecordError, Restored, Show, Standing, Term, Verb, Wrong,
 };
 pub use hours::Hours;
 pub use json::{Context, ContextError};

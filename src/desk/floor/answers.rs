@@ -269,7 +269,12 @@ impl Floor {
             return false;
         };
         let groups = std::iter::once(waits.queue()).chain(waits.added.iter().copied());
-        let want = |group| super::classes::Want { group, weight: waits.weight, skills: waits.skills.clone(), language: None };
+        let want = |group| super::classes::Want {
+            group,
+            weight: waits.weight,
+            skills: waits.skills.clone(),
+            language: None,
+        };
         state.has_room(waits.weight)
             && !waits.refuses(agent, self.now)
             && groups.into_iter().any(|group| super::classes::eligible(state, &want(group)))

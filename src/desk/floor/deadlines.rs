@@ -109,7 +109,8 @@ impl Floor {
         if queued && settings.max_wait_ms > 0 && since + settings.max_wait_ms <= now {
             return self.expire(key);
         }
-        let step = settings.steps.get(conversation.step).filter(|step| queued && since + step.after_ms <= now);
+        let step =
+            settings.steps.get(conversation.step).filter(|step| queued && since + step.after_ms <= now);
         if let Some(step) = step {
             return self.step(key, &step.change.clone());
         }
@@ -136,7 +137,8 @@ impl Floor {
             }
             Change::Raise(by) => conversation.priority = conversation.priority.saturating_add(*by),
             Change::AddGroup(name) => {
-                if let Some(place) = self.places.get(name).copied().filter(|place| *place != conversation.group)
+                if let Some(place) =
+                    self.places.get(name).copied().filter(|place| *place != conversation.group)
                     && !conversation.added.contains(&place)
                 {
                     conversation.added.push(place);

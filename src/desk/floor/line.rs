@@ -91,7 +91,14 @@ impl Line {
     }
 
     /// How many are served before one of this score that came at `arrived`.
-    pub(super) fn ahead_of(&self, score: i64, arrived: u64, conversation: u32, order: &Order, now: u64) -> usize {
+    pub(super) fn ahead_of(
+        &self,
+        score: i64,
+        arrived: u64,
+        conversation: u32,
+        order: &Order,
+        now: u64,
+    ) -> usize {
         let rank = |urgent: bool| {
             let slope = i64::from(order.ageing) + i64::from(urgent) * i64::from(order.urgency);
             Spot { rank: moment(now) * slope - score, arrived, conversation, urgent }

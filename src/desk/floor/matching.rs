@@ -52,8 +52,7 @@ impl Floor {
             let Some(queue) = self.queues.get(usize::from(conversation.queue())) else { continue };
             if agent.has_room(conversation.weight) {
                 let order = &queue.settings.order;
-                let spot =
-                    Spot::new(order, conversation.priority, conversation.arrived, reserved, self.now);
+                let spot = Spot::new(order, conversation.priority, conversation.arrived, reserved, self.now);
                 consider(spot, spot.score(order, self.now), OfferWhy::Sticky);
             }
         }
@@ -87,7 +86,8 @@ impl Floor {
                     })
             });
             for agent in [first, before].into_iter().flatten() {
-                let (Some(state), Some(score)) = (self.agents.get(agent as usize), self.score(key, agent)) else {
+                let (Some(state), Some(score)) = (self.agents.get(agent as usize), self.score(key, agent))
+                else {
                     continue;
                 };
                 let rank = (score, std::cmp::Reverse((state.idle_since, state.name.clone())));

@@ -274,7 +274,11 @@ impl Floor {
         let event = Event {
             conversation: conversation.id,
             customer: conversation.customer.clone(),
-            group: self.queues.get(usize::from(conversation.queue())).map(|q| q.name.clone()).unwrap_or_default(),
+            group: self
+                .queues
+                .get(usize::from(conversation.queue()))
+                .map(|q| q.name.clone())
+                .unwrap_or_default(),
             agent: agent.and_then(|agent| agents.get(agent as usize)).map(|agent| agent.name.clone()),
             ver: conversation.ver,
             at: self.now,
@@ -298,7 +302,8 @@ impl Floor {
         self.end_offer(key, reason);
         self.unqueue(key);
         let Some(conversation) = self.conversations.get(key as usize) else { return };
-        let (wrapup_ms, has_agent) = (self.settings(conversation.group).wrapup_ms, conversation.agent.is_some());
+        let (wrapup_ms, has_agent) =
+            (self.settings(conversation.group).wrapup_ms, conversation.agent.is_some());
         if wrapup_ms == 0 || !has_agent {
             return self.close(key, Phase::Closed, reason, None);
         }

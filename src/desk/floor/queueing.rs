@@ -14,7 +14,16 @@ impl Floor {
     /// A new conversation, in no queue yet.
     pub(super) fn admit(&mut self, opening: Opening, group: u16) -> u32 {
         let Opening {
-            conversation: id, customer, priority, mut skills, language, weight, previous, preview, arrived, ..
+            conversation: id,
+            customer,
+            priority,
+            mut skills,
+            language,
+            weight,
+            previous,
+            preview,
+            arrived,
+            ..
         } = opening;
         skills.sort_unstable();
         skills.dedup();
@@ -147,8 +156,10 @@ impl Floor {
 
     /// Nothing waits for an agent any more: it has gone away.
     pub(super) fn unreserve_all(&mut self, agent: u32) {
-        let reserved: Vec<u32> =
-            self.agents.get(agent as usize).map_or_else(Vec::new, |agent| agent.reserved.iter().copied().collect());
+        let reserved: Vec<u32> = self
+            .agents
+            .get(agent as usize)
+            .map_or_else(Vec::new, |agent| agent.reserved.iter().copied().collect());
         for key in reserved {
             self.unreserve(key);
         }

@@ -257,7 +257,9 @@ impl Floor {
             agent.used += u32::from(weight);
             let offline = agent.declared == Show::Offline;
             let grace = self.conversations.get(key as usize).map(|c| self.settings(c.group).grace_ms);
-            if let Some(c) = self.conversations.get_mut(key as usize).filter(|c| offline && c.phase != Phase::Wrapup) {
+            if let Some(c) =
+                self.conversations.get_mut(key as usize).filter(|c| offline && c.phase != Phase::Wrapup)
+            {
                 c.orphan_at = self.now + grace.unwrap_or(0);
             }
         }

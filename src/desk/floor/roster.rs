@@ -104,8 +104,7 @@ impl Seat {
 
     fn better(&self, other: &Self, weights: &Weights, now: u64) -> bool {
         let (mine, others) = (self.scaled(weights, now), other.scaled(weights, now));
-        mine > others
-            || (mine == others && (self.idle_since, &self.name) < (other.idle_since, &other.name))
+        mine > others || (mine == others && (self.idle_since, &self.name) < (other.idle_since, &other.name))
     }
 }
 

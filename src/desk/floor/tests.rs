@@ -1,5 +1,11 @@
 //! Worlds of agents and customers against what must be true of every floor.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "tests"
+)]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -80,7 +86,8 @@ impl World {
             assert_eq!((event.from, event.ver), (before.0, before.1 + 1), "{event:?} after {before:?}");
             self.told.insert(event.conversation, (event.to, event.ver));
             if event.reason == Reason::Accepted {
-                let offer = self.open.iter().find(|(_, (_, of))| *of == event.conversation).map(|(id, _)| *id);
+                let offer =
+                    self.open.iter().find(|(_, (_, of))| *of == event.conversation).map(|(id, _)| *id);
                 self.open.remove(&offer.expect("what is accepted was offered"));
             }
         }
@@ -243,8 +250,7 @@ impl World {
             }
             Act::Leave(number) => drop(self.floor.leave(now, number)),
             Act::Shows(agent, show) => {
-                let presence =
-                    Presence { show, ..cast.agents[agent].1.clone() };
+                let presence = Presence { show, ..cast.agents[agent].1.clone() };
                 self.floor.presence(now, cast.agents[agent].0, &presence, Some(agent as u64)).unwrap();
             }
             Act::Will(agent) => {
@@ -302,7 +308,10 @@ fn random_act(rng: &mut fastrand::Rng, cast: &Cast<'_>, conversations: u128) -> 
         0..=7 => Act::Open(number, group),
         8 => Act::Leave(number),
         9..=12 => Act::Shows(agent, Show::Ready),
-        13 => Act::Shows(agent, *[Show::Away, Show::Busy, Show::Wrapup, Show::Offline].get(rng.usize(..4)).unwrap()),
+        13 => Act::Shows(
+            agent,
+            *[Show::Away, Show::Busy, Show::Wrapup, Show::Offline].get(rng.usize(..4)).unwrap(),
+        ),
         14 => Act::Lost(agent),
         15 => Act::Will(agent),
         16..=20 => Act::Accept(agent),
@@ -356,5 +365,192 @@ fn whatever_happens_the_invariants_hold() {
                 std::panic::resume_unwind(panic);
             }
         }
+    }
+}
+
+impl World {
+    /// What tells worlds apart: all moments as they lie from now.
+    fn fingerprint(&self) -> u64 {
+        let now = i64::try_from(self.now).unwrap();
+        let from_now = |at: u64| {
+            if at == u64::MAX { None } else { Some((i64::try_from(at).unwrap() - now).max(-700_000)) }
+        };
+        let conversations: Vec<_> = self
+            .floor
+            .conversations()
+            .map(|(_, c)| {
+                let refused: Vec<_> = c.refused.iter().map(|r| (r.agent, from_now(r.until))).collect();
+                let times =
+                    (from_now(c.arrived), from_now(c.queued_at), from_now(c.due), from_now(c.orphan_at));
+                let offer = c.offer.map(|offer| (offer.agent, from_now(offer.deadline)));
+                (
+                    c.id,
+                    c.phase,
+                    c.group,
+                    c.agent,
+                    offer,
+                    c.transfer,
+                    c.reserved.map(|r| r.0),
+                    refused,
+                    times,
+                    c.step,
+                )
+            })
+            .collect();
+        let agents: Vec<_> = self
+            .floor
+            .agents()
+            .map(|(_, a)| {
+                let times = (a.lost_at.and_then(from_now), from_now(a.idle_since), from_now(a.due));
+                (a.name.clone(), a.declared, a.inattentive, a.used, a.link, a.lapses, times)
+            })
+            .collect();
+        let over: Vec<_> = self.over.iter().collect();
+        let text = format!("{conversations:?}{agents:?}{over:?}");
+        ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one(text)
+    }
+}
+
+/// Two agents, two groups, three conversations, and everything that can happen to them, so many acts deep.
+#[test]
+fn every_small_world_holds_the_invariants() {
+    let quick = Assigned {
+        offer_ms: 20_000,
+        grace_ms: 30_000,
+        reject_ms: 40_000,
+        sticky_ms: 20_000,
+        wrapup_ms: 20_000,
+        lapses: 1,
+        ..Assigned::default()
+    };
+    let groups = [("a", quick.clone()), ("b", Assigned { wrapup_ms: 0, ..quick })];
+    let agents = [("ann", ready(&["a"], 2)), ("bob", ready(&["a", "b"], 1))];
+    let cast = Cast { groups: &groups, agents: &agents };
+    let mut acts = vec![Act::Pass(20_000), Act::Restart];
+    for agent in 0..2 {
+        acts.extend([
+            Act::Shows(agent, Show::Ready),
+            Act::Shows(agent, Show::Away),
+            Act::Lost(agent),
+            Act::Will(agent),
+            Act::Accept(agent),
+            Act::Reject(agent),
+            Act::Release(agent),
+            Act::Hold(agent),
+            Act::Resume(agent),
+            Act::Complete(agent),
+            Act::ToGroup(agent, 1),
+            Act::ToAgent(agent, 1 - agent),
+        ]);
+    }
+    for number in 1..=3 {
+        acts.extend([Act::Open(number, (number % 2) as usize), Act::Leave(number), Act::TakeOver(number, 0)]);
+    }
+    let depth = std::env::var("FLOOR_DEPTH").ok().and_then(|n| n.parse().ok()).unwrap_or(4);
+    let mut start = World::new(&groups);
+    for act in [Act::Shows(0, Show::Ready), Act::Open(1, 0), Act::Open(2, 1)] {
+        start.act(&cast, act);
+    }
+    let mut seen = HashSet::from([start.fingerprint()]);
+    let mut worlds = vec![start];
+    for level in 0..depth {
+        let mut next = Vec::new();
+        for world in &worlds {
+            for act in &acts {
+                let mut after = world.clone();
+                after.act(&cast, *act);
+                if seen.insert(after.fingerprint()) {
+                    next.push(after);
+                }
+            }
+        }
+        println!("{} worlds after {} acts", next.len(), level + 1);
+        worlds = next;
+    }
+    assert!(seen.len() > 1_000, "{} worlds", seen.len());
+}
+
+/// Whoever is asked is whom the formula says, found by looking through all.
+#[test]
+fn the_one_who_is_asked_is_the_best_of_all() {
+    let care = Assigned { sticky_ms: 0, ..Assigned::default() };
+    let mut asked = 0;
+    for seed in 0..60 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut world = World::new(&[("care", care.clone())]);
+        for agent in 0..rng.usize(1..30) {
+            let mut presence = ready(&["care"], rng.u16(1..4));
+            let skill = |name: &str, rng: &mut fastrand::Rng| (Arc::from(name), rng.u8(1..=5));
+            presence.skills = Some(vec![skill("x", &mut rng), skill("y", &mut rng)]);
+            presence.languages = Some(if rng.bool() { names(&["de"]) } else { Vec::new() });
+            world.floor.presence(world.now, &format!("a{agent}"), &presence, Some(agent as u64)).unwrap();
+            world.now += rng.u64(0..200_000);
+        }
+        for number in 1..80 {
+            let mut opening = opening(number, "care");
+            opening.skills = names(*rng.choice([&[][..], &["x"], &["x", "y"]].iter()).unwrap());
+            opening.language = rng.bool().then(|| "de".into());
+            opening.previous = rng.bool().then(|| format!("a{}", rng.u8(..30)).into());
+            world.floor.tick(world.now);
+            world.check();
+            let (skills, language) = (opening.skills.clone(), opening.language.clone());
+            let previous = opening.previous.clone();
+            let best = world.floor.candidates(
+                world.now,
+                "care",
+                &skills,
+                language.as_deref(),
+                previous.as_deref(),
+                1,
+            );
+            world.floor.open(world.now, opening).unwrap();
+            let key = world.floor.key_of(number).unwrap();
+            let offer = world.floor.conversation(key).unwrap().offer;
+            let agent = offer.map(|offer| world.floor.agent(offer.agent).unwrap().name.clone());
+            assert_eq!(agent, best.first().map(|best| best.agent.clone()), "seed {seed}, {number}: {best:?}");
+            assert_eq!(offer.map(|offer| offer.score), best.first().map(|best| best.score));
+            asked += usize::from(offer.is_some());
+            world.check();
+            world.now += rng.u64(0..30_000);
+        }
+    }
+    assert!(asked > 400, "{asked}");
+}
+
+#[test]
+fn the_longest_rank_is_served_first() {
+    let care = Assigned { sticky_ms: 0, ..settings() };
+    for seed in 0..40 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut world = World::new(&[("care", care.clone())]);
+        for number in 1..60 {
+            let mut opening = opening(number, "care");
+            opening.priority = rng.u16(..4);
+            opening.skills = names(*rng.choice([&[][..], &["y"], &["z"]].iter()).unwrap());
+            world.floor.open(world.now, opening).unwrap();
+            world.now += rng.u64(0..8_000);
+        }
+        world.floor.tick(world.now);
+        world.check();
+        let mut waiting: Vec<(i64, u64, u128)> = world
+            .floor
+            .conversations()
+            .filter(|(_, c)| !c.skills.contains(&"z".into()))
+            .map(|(key, c)| (-world.floor.rank(key).unwrap(), c.arrived, c.id))
+            .collect();
+        waiting.sort_unstable();
+        for (position, (_, _, id)) in waiting.iter().enumerate() {
+            let place = world.floor.standing(world.floor.key_of(*id).unwrap()).unwrap();
+            assert!(place.position.unwrap() > position, "{place:?} at {position}");
+        }
+        let mut presence = ready(&["care"], 10);
+        presence.skills = Some(vec![("y".into(), 1)]);
+        world.floor.presence(world.now, "anna", &presence, Some(1)).unwrap();
+        let anna = world.floor.agent_key("anna").unwrap();
+        let mut served: Vec<u128> = world.floor.load(anna).map(|c| c.id).collect();
+        served.sort_unstable();
+        let mut first: Vec<u128> = waiting.iter().take(10).map(|(_, _, id)| *id).collect();
+        first.sort_unstable();
+        assert_eq!(served, first, "seed {seed}");
     }
 }
