@@ -281,7 +281,7 @@ mod tests {
             payload: &payload,
             properties: &[("page", "shop/1"), ("page", "second")],
             context: context.as_ref(),
-            now_ms: NOW_MS,
+            previous: ("", ""), now_ms: NOW_MS,
         };
         condition.holds(&env, &Facts::new(&message, &TimeZone::get("Europe/Berlin").unwrap()))
     }
@@ -548,7 +548,7 @@ mod tests {
             let env = environment();
             if let Ok(condition) = Condition::compile(&env, &pieces.concat()) {
                 let payload = Payload::new(body.as_bytes());
-                let message = Inbound { customer: "", topic: "", payload: &payload, properties: &[], context: None, now_ms: i64::MAX };
+                let message = Inbound { customer: "", topic: "", payload: &payload, properties: &[], context: None, previous: ("", ""), now_ms: i64::MAX };
                 let result = condition.holds(&env, &Facts::new(&message, &TimeZone::UTC));
                 prop_assert!(!matches!(result, Err(ConditionError::Panicked)));
             }

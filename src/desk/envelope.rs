@@ -16,11 +16,26 @@ use super::payload::{Payload, Reading};
 /// The content type of an envelope.
 pub const CONTENT_TYPE: &str = "application/vnd.switchboard+json";
 
-/// A customer's message on its way to an agent group.
+/// Who has written a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Author<'a> {
+    /// A customer.
+    Customer(&'a str),
+    /// An agent.
+    Agent(&'a str),
+    /// An agent that is a program.
+    Bot(&'a str),
+    /// The desk itself.
+    System,
+}
+
+/// A message on its way from a customer to agents, or back.
 #[derive(Debug, Clone, Copy)]
 pub struct Outbound<'a> {
-    /// The customer who wrote.
-    pub customer: &'a str,
+    /// Who wrote it.
+    pub author: Author<'a>,
+    /// The conversation that it belongs to, and its number there.
+    pub conversation: Option<(u128, u32)>,
     /// What was published.
     pub payload: &'a Payload<'a>,
     /// The publish's user properties, in their order; a name may occur more than once.
@@ -43,9 +58,9 @@ pub struct EnvelopeTooLarge {
 
 /// Appends the envelope of a message to `out`: one JSON object of at most `maximum` bytes.
 ///
-/// `{"v":1,"id":…,"at":…,"from":{"role":"customer","id":…},"type":…,"body":…,"re":…,"meta":{…}}`; what a
-/// message does not have is left out. In `shared` mode there is no conversation, and without one nobody
-/// counts its messages, so `conversation` and `seq` are always left out: an invented number would promise an
+/// `{"v":1,"id":…,"conversation":…,"seq":…,"at":…,"from":{"role":"customer","id":…},"type":…,"body":…,"re":…,
+/// "meta":{…}}`; what a message does not have is left out. In `shared` mode there is no conversation, and without
+/// one nobody counts its messages, so `conversation` and `seq` are left out: an invented number would promise an
 /// order without gaps that nothing keeps.
 ///
 /// `meta` is what the customer's own envelope had there, with the user properties over it (a name that occurs
@@ -96,8 +111,18 @@ impl Serialize for Wire<'_> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("v", &1)?;
         map.serialize_entry("id", id.array_to_str(&mut [0; ulid::ULID_LEN]))?;
+        if let Some((conversation, seq)) = message.conversation {
+            map.serialize_entry("conversation", Ulid(conversation).array_to_str(&mut [0; ulid::ULID_LEN]))?;
+            map.serialize_entry("seq", &seq)?;
+        }
         map.serialize_entry("at", &message.at_ms)?;
-        map.serialize_entry("from", &From { role: "customer", id: message.customer })?;
+        let (role, id) = match message.author {
+            Author::Customer(id) => ("customer", Some(id)),
+            Author::Agent(id) => ("agent", Some(id)),
+            Author::Bot(id) => ("bot", Some(id)),
+            Author::System => ("system", None),
+        };
+        map.serialize_entry("from", &From { role, id })?;
         map.serialize_entry("type", message.payload.kind())?;
         match reading {
             Reading::Envelope(offered) => map.serialize_entry("body", offered.body)?,
@@ -118,7 +143,8 @@ impl Serialize for Wire<'_> {
 #[derive(Serialize)]
 struct From<'m> {
     role: &'static str,
-    id: &'m str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'m str>,
 }
 
 /// A member of `meta`.
@@ -170,7 +196,8 @@ mod tests {
     fn written(payload: &[u8], properties: &[(&str, &str)], content_type: Option<&str>) -> String {
         let payload = Payload::new(payload);
         let message = Outbound {
-            customer: "42",
+            author: Author::Customer("42"),
+            conversation: None,
             payload: &payload,
             properties,
             content_type,
@@ -233,7 +260,8 @@ mod tests {
         let bytes = vec![1; 100_000];
         let payload = Payload::new(&bytes);
         let message = Outbound {
-            customer: "42",
+            author: Author::Customer("42"),
+            conversation: None,
             payload: &payload,
             properties: &[],
             content_type: None,

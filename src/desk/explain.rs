@@ -158,6 +158,7 @@ impl Tenant {
             payload: &payload,
             properties: &properties,
             context,
+            previous: ("", ""),
             now_ms: question.at_ms.unwrap_or(now_ms),
         };
         let mut tried = Vec::new();

@@ -91,9 +91,11 @@ impl<'a> Facts<'a> {
                 Ok(Body::Bytes(bytes)) => CowVal::Borrowed(bytes),
                 Err(why) => return Some(Err(ExecutionError::function_error("message.body", why))),
             },
-            // In `shared` mode there are no conversations: none has lasted, and there was none before.
+            // Rules are asked for a conversation's first message: it has lasted for no time yet. In `shared` mode there
+            // are none, and there was none before.
             ("conversation", "age_s") => int(0),
-            ("conversation", "previous_group" | "previous_agent") => text(""),
+            ("conversation", "previous_group") => text(inbound.previous.0),
+            ("conversation", "previous_agent") => text(inbound.previous.1),
             ("now", "weekday") => int(now().weekday().to_monday_one_offset().into()),
             ("now", "day") => text(day_name(now().weekday())),
             ("now", "hour") => int(now().hour().into()),

@@ -8,6 +8,7 @@
 //! no clock and draws no random numbers; the one thing it takes from the system is the time zone database,
 //! while a routing file is loaded.
 
+pub mod announce;
 mod assigned;
 mod check;
 mod condition;
@@ -20,14 +21,16 @@ mod hours;
 mod json;
 mod model;
 mod payload;
+mod requests;
 mod routing;
+mod thread;
 mod topics;
 
 pub use assigned::{Assigned, Change, MAX_LEVEL, Order, Step, Turned, Weights};
 pub use condition::ConditionError;
 pub(crate) use condition::{Condition, environment};
 pub use document::{ContextRules, FieldTtl, Patch};
-pub use envelope::{CONTENT_TYPE, EnvelopeTooLarge, Outbound, envelope};
+pub use envelope::{Author, CONTENT_TYPE, EnvelopeTooLarge, Outbound, envelope};
 pub use explain::{Question, QuestionError};
 pub use floor::{
     Agent, Answer, Candidate, Changes, Conversation, ConversationId, Destination, Done, Ended, Event, Floor,
@@ -38,5 +41,7 @@ pub use hours::Hours;
 pub use json::{Context, ContextError};
 pub use model::Scorer;
 pub use payload::Payload;
+pub use requests::{RequestError, Wish};
 pub use routing::{Decision, Group, Inbound, Routing, Rule, Strategy, Tenant};
+pub use thread::{Block, Entry, Mark, Past, Thread};
 pub use topics::{DeskTopic, PREFIX, check_id, desk_topic};

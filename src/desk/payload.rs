@@ -68,6 +68,27 @@ impl<'a> Payload<'a> {
         }
     }
 
+    /// The id that its author has given it: the bits of a ULID.
+    pub fn id(&self) -> Option<u128> {
+        match &self.reading {
+            Reading::Envelope(offered) => offered.id.map(|id| id.0),
+            Reading::Text(_) | Reading::Binary(_) => None,
+        }
+    }
+
+    /// The beginning of what it says, for lists: at most so many characters, on one line.
+    pub fn preview(&self, most: usize) -> String {
+        let text: Cow<'_, str> = match &self.reading {
+            Reading::Text(text) => Cow::Borrowed(text),
+            Reading::Envelope(offered) => {
+                let body = offered.body.get();
+                serde_json::from_str::<String>(body).map_or(Cow::Borrowed(body), Cow::Owned)
+            }
+            Reading::Binary(_) => Cow::Borrowed("[binary]"),
+        };
+        text.chars().take(most).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    }
+
     pub(super) fn reading(&self) -> &Reading<'a> {
         &self.reading
     }

@@ -93,6 +93,8 @@ pub struct Inbound<'a> {
     pub properties: &'a [(&'a str, &'a str)],
     /// The customer's context document; needed only if [`Tenant::uses_context`].
     pub context: Option<&'a Context>,
+    /// The group and the agent of the customer's conversation before this one; empty if there was none.
+    pub previous: (&'a str, &'a str),
     /// The time in milliseconds since the epoch.
     pub now_ms: i64,
 }
@@ -350,7 +352,7 @@ name = "other""#;
             payload: &payload,
             properties: &[],
             context: context.as_ref(),
-            now_ms: 0,
+            previous: ("", ""), now_ms: 0,
         };
         let decision = routing.tenant("main").unwrap().route(&message);
         (decision.rule.name.to_string(), decision.group().name.to_string(), decision.failed_rules)

@@ -44,6 +44,39 @@ pub enum DeskTopic<'a> {
         /// The tenant.
         tenant: &'a str,
     },
+    /// `cs/1/{tenant}/customer/{customer}/ask`: something that a customer asks for.
+    CustomerAsk {
+        /// The tenant.
+        tenant: &'a str,
+        /// The customer who asks.
+        customer: &'a str,
+    },
+    /// `cs/1/{tenant}/agent/{agent}/presence`: what an agent says of itself.
+    AgentPresence {
+        /// The tenant.
+        tenant: &'a str,
+        /// The agent.
+        agent: &'a str,
+    },
+    /// `cs/1/{tenant}/agent/{agent}/answer`: what an agent does with an offer or a conversation.
+    AgentAnswer {
+        /// The tenant.
+        tenant: &'a str,
+        /// The agent.
+        agent: &'a str,
+    },
+    /// `cs/1/{tenant}/conversation/{conversation}/reply`: a message to the customer.
+    Reply {
+        /// The tenant.
+        tenant: &'a str,
+        /// The conversation, as written.
+        conversation: &'a str,
+    },
+    /// What the desk alone publishes in tenants with groups in `assigned` mode: states, offers, inboxes, transcripts.
+    Own {
+        /// The tenant.
+        tenant: &'a str,
+    },
     /// A name of these shapes with an id that is none: nobody may publish to it.
     BadId,
     /// A name that the contract gives to the desk and this version does not serve: an acknowledgement would be a lie.
@@ -77,19 +110,41 @@ fn classify(rest: &str) -> DeskTopic<'_> {
             DeskTopic::QueueMessages { tenant, group, customer }
         }
         (Some(tenant), Some("control"), Some("explain"), None, ..) => DeskTopic::ControlExplain { tenant },
-        (Some(_), Some("customer"), Some(_), Some("ask"), None, _)
-        | (Some(_), Some("queue"), Some(_), Some("put"), None, _)
-        | (Some(_), Some("agent"), Some(_), Some("answer"), None, _)
-        | (Some(_), Some("conversation"), Some(_), Some("reply"), None, _)
+        (Some(tenant), Some("customer"), Some(customer), Some("ask"), None, _) => {
+            DeskTopic::CustomerAsk { tenant, customer }
+        }
+        (Some(tenant), Some("agent"), Some(agent), Some("presence"), None, _) => {
+            DeskTopic::AgentPresence { tenant, agent }
+        }
+        (Some(tenant), Some("agent"), Some(agent), Some("answer"), None, _) => {
+            DeskTopic::AgentAnswer { tenant, agent }
+        }
+        (Some(tenant), Some("conversation"), Some(conversation), Some("reply"), None, _) => {
+            DeskTopic::Reply { tenant, conversation }
+        }
+        (Some(tenant), Some("customer"), Some(_), Some("down" | "state" | "answer"), None, _)
+        | (Some(tenant), Some("agent"), Some(_), Some("state" | "offer" | "result"), None, _)
+        | (Some(tenant), Some("agent"), Some(_), Some("inbox"), Some(_), None)
+        | (Some(tenant), Some("queue"), Some(_), Some("state"), None, _)
+        | (Some(tenant), Some("queue"), Some(_), Some("waiting"), Some(_), None)
+        | (Some(tenant), Some("conversation"), Some(_), Some("messages" | "events"), None, _) => {
+            DeskTopic::Own { tenant }
+        }
+        (Some(_), Some("queue"), Some(_), Some("put"), None, _)
         | (Some(_), Some("control"), Some(_), None, ..) => DeskTopic::Unserved,
         _ => DeskTopic::Other,
     };
     let ids = match topic {
         DeskTopic::CustomerUp { tenant, customer }
         | DeskTopic::CustomerContext { tenant, customer }
+        | DeskTopic::CustomerAsk { tenant, customer }
         | DeskTopic::ContextPatch { tenant, customer } => [tenant, customer, customer],
+        DeskTopic::AgentPresence { tenant, agent } | DeskTopic::AgentAnswer { tenant, agent } => {
+            [tenant, agent, agent]
+        }
+        DeskTopic::Reply { tenant, conversation } => [tenant, conversation, conversation],
         DeskTopic::QueueMessages { tenant, group, customer } => [tenant, group, customer],
-        DeskTopic::ControlExplain { tenant } => [tenant; 3],
+        DeskTopic::ControlExplain { tenant } | DeskTopic::Own { tenant } => [tenant; 3],
         DeskTopic::BadId | DeskTopic::Unserved | DeskTopic::Other => return topic,
     };
     if ids.into_iter().all(|id| check_id(id).is_ok()) { topic } else { DeskTopic::BadId }

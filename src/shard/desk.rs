@@ -14,7 +14,7 @@ use super::publish::Refused;
 use super::shared::{Caps, Waiting};
 use crate::clock::Now;
 use crate::desk::{
-    CONTENT_TYPE, Context, DeskTopic, Group, Inbound, Outbound, Payload, Question, QuestionError, Routing,
+    Author, CONTENT_TYPE, Context, DeskTopic, Group, Inbound, Outbound, Payload, Question, QuestionError, Routing,
     Tenant, desk_topic, envelope,
 };
 use crate::message::{ELSEWHERE, MessageRef, NEVER};
@@ -146,6 +146,7 @@ impl Core {
             payload: &payload,
             properties: &user,
             context: context.as_ref(),
+            previous: ("", ""),
             now_ms: now.unix.cast_signed(),
         });
         self.clients.counters.desk_rule_errors += u64::from(decision.failed_rules);
@@ -154,7 +155,8 @@ impl Core {
             return Err(refused(ReasonCode::QUOTA_EXCEEDED, PublishRefusal::QuotaExceeded));
         }
         let outbound = Outbound {
-            customer,
+            author: Author::Customer(customer),
+            conversation: None,
             payload: &payload,
             properties: &user,
             content_type: properties.content_type,

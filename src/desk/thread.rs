@@ -1,0 +1,382 @@
+//! The messages of one customer's conversation: their numbers, what was taken already, and those that are not in a block
+//! of the transcript yet.
+//!
+//! It belongs to the shard where its customer lives. That shard alone gives out numbers, so they have no gap and no
+//! repeat; the floor says who has the conversation and when it is over.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use ulid::Ulid;
+
+use super::floor::ConversationId;
+
+/// The form of all records.
+const FORM: u8 = 1;
+
+/// Marks of messages that are remembered: a message that comes again finds its own among the last so many.
+const MARKS: usize = 32;
+
+/// Messages that a block of a transcript has at most, and their bytes.
+const BLOCK: usize = 64;
+const BLOCK_BYTES: usize = 64 * 1024;
+
+/// Messages that may wait for an agent, and their bytes: none of them goes into a block before somebody has had it.
+pub const MOST_WAITING: usize = 1_000;
+const MOST_WAITING_BYTES: usize = 1 << 20;
+
+/// What tells a message that comes again: of one with an id of its own that, else of the packet that it came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// A hash of it.
+    pub hash: u64,
+    /// Only a packet that says that it comes again is one that has come: DUP [MQTT-3.3.1-1].
+    pub only_if_again: bool,
+    /// It says so.
+    pub again: bool,
+}
+
+/// A message of a conversation: its number, and its envelope.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// From 1.
+    pub seq: u32,
+    /// The envelope, JSON.
+    pub text: Arc<[u8]>,
+}
+
+/// Messages that leave the thread for a block of the transcript.
+#[derive(Debug)]
+pub struct Block {
+    /// The last of them: the block's name.
+    pub end: u32,
+    /// In order.
+    pub entries: Vec<Entry>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Thread {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// Its group, as far as the floor has said.
+    pub group: Arc<str>,
+    /// Who has it.
+    pub agent: Option<Arc<str>>,
+    /// That one is a program.
+    pub bot: bool,
+    /// When it was opened, in milliseconds since the epoch.
+    pub opened_at: u64,
+    /// The number of the last message.
+    seq: u32,
+    /// Up to this number all was handed to an agent.
+    told: u32,
+    /// The last number of each block.
+    blocks: Vec<u32>,
+    marks: VecDeque<u64>,
+    tail: VecDeque<Entry>,
+    tail_bytes: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    v: u8,
+    /// A ULID.
+    conversation: String,
+    group: Arc<str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    agent: Option<Arc<str>>,
+    #[serde(default)]
+    bot: bool,
+    opened_at: u64,
+    seq: u32,
+    told: u32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    blocks: Vec<u32>,
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    marks: VecDeque<u64>,
+}
+
+/// What a customer's last conversation leaves behind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Past {
+    v: u8,
+    /// A ULID.
+    conversation: String,
+    /// Its last group.
+    pub group: Arc<str>,
+    /// Who had it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Arc<str>>,
+    /// When it was over, in milliseconds since the epoch.
+    pub closed_at: u64,
+    /// The number of its last message.
+    pub seq: u32,
+    /// The last number of each block.
+    pub blocks: Vec<u32>,
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    marks: VecDeque<u64>,
+}
+
+impl Thread {
+    /// A conversation without a message. `past`: the customer's last one, whose messages may come again.
+    pub fn new(conversation: ConversationId, group: Arc<str>, opened_at: u64, past: Option<&Past>) -> Self {
+        Self {
+            conversation,
+            group,
+            agent: None,
+            bot: false,
+            opened_at,
+            seq: 0,
+            told: 0,
+            blocks: Vec::new(),
+            marks: past.map(|past| past.marks.clone()).unwrap_or_default(),
+            tail: VecDeque::new(),
+            tail_bytes: 0,
+        }
+    }
+
+    /// The number of the last message.
+    pub fn seq(&self) -> u32 {
+        self.seq
+    }
+
+    /// Whether a message was taken before.
+    pub fn has(&self, mark: Mark) -> bool {
+        seen(&self.marks, mark)
+    }
+
+    /// Whether another message may wait until somebody has the conversation.
+    pub fn has_room(&self) -> bool {
+        self.agent.is_some() || (self.tail.len() < MOST_WAITING && self.tail_bytes < MOST_WAITING_BYTES)
+    }
+
+    /// Takes a message; its number is the next one.
+    pub fn push(&mut self, text: Arc<[u8]>, mark: Option<Mark>) {
+        self.seq += 1;
+        self.tail_bytes += text.len();
+        self.tail.push_back(Entry { seq: self.seq, text });
+        if let Some(mark) = mark {
+            if self.marks.len() == MARKS {
+                self.marks.pop_front();
+            }
+            self.marks.push_back(mark.hash);
+        }
+        if self.agent.is_some() {
+            self.told = self.seq;
+        }
+    }
+
+    /// Gives the conversation to an agent, who has had nothing of it: what it is to be handed is in the tail.
+    pub fn give(&mut self, agent: Arc<str>, group: Arc<str>, bot: bool) {
+        (self.agent, self.group, self.bot) = (Some(agent), group, bot);
+        self.told = self.seq;
+    }
+
+    /// The conversation waits again.
+    pub fn take(&mut self, group: Arc<str>) {
+        (self.agent, self.group, self.bot) = (None, group, false);
+    }
+
+    /// The messages that are in no block, in order.
+    pub fn tail(&self) -> impl Iterator<Item = &Entry> {
+        self.tail.iter()
+    }
+
+    /// The last number of each block.
+    pub fn blocks(&self) -> &[u32] {
+        &self.blocks
+    }
+
+    /// Takes out what makes a block, if there is enough that somebody has had; `all`: whatever there is.
+    pub fn seal(&mut self, all: bool) -> Option<Block> {
+        let had = self.tail.iter().take_while(|entry| all || entry.seq <= self.told).take(BLOCK);
+        let mut bytes = 0;
+        let (mut count, mut full) = (0, false);
+        for entry in had {
+            bytes += entry.text.len();
+            count += 1;
+            full = count == BLOCK || bytes >= BLOCK_BYTES;
+            if full {
+                break;
+            }
+        }
+        if count == 0 || !(full || all) {
+            return None;
+        }
+        let entries: Vec<Entry> = self.tail.drain(..count).collect();
+        self.tail_bytes -= bytes;
+        let end = entries.last()?.seq;
+        self.blocks.push(end);
+        Some(Block { end, entries })
+    }
+
+    /// What is stored of it, without its messages.
+    pub fn record(&self, out: &mut Vec<u8>) {
+        let record = Record {
+            v: FORM,
+            conversation: Ulid(self.conversation).to_string(),
+            group: self.group.clone(),
+            agent: self.agent.clone(),
+            bot: self.bot,
+            opened_at: self.opened_at,
+            seq: self.seq,
+            told: self.told,
+            blocks: self.blocks.clone(),
+            marks: self.marks.clone(),
+        };
+        // Nothing of it can fail: the keys are strings and no number is infinite.
+        let _ = serde_json::to_writer(out, &record);
+    }
+
+    /// Reads what was stored.
+    pub fn read(record: &[u8]) -> Option<Self> {
+        let record: Record = serde_json::from_slice(record).ok().filter(|record: &Record| record.v == FORM)?;
+        Some(Self {
+            conversation: Ulid::from_string(&record.conversation).ok()?.0,
+            group: record.group,
+            agent: record.agent,
+            bot: record.bot,
+            opened_at: record.opened_at,
+            seq: record.seq,
+            told: record.told,
+            blocks: record.blocks,
+            marks: record.marks,
+            tail: VecDeque::new(),
+            tail_bytes: 0,
+        })
+    }
+
+    /// Puts back a message that is in no block. They come in order.
+    pub fn restore(&mut self, seq: u32, text: Arc<[u8]>) {
+        self.tail_bytes += text.len();
+        self.tail.push_back(Entry { seq, text });
+    }
+
+    /// What is left when it is over.
+    pub fn past(&self, closed_at: u64) -> Past {
+        Past {
+            v: FORM,
+            conversation: Ulid(self.conversation).to_string(),
+            group: self.group.clone(),
+            agent: self.agent.clone(),
+            closed_at,
+            seq: self.seq,
+            blocks: self.blocks.clone(),
+            marks: self.marks.clone(),
+        }
+    }
+}
+
+impl Past {
+    /// Reads what was stored.
+    pub fn read(record: &[u8]) -> Option<Self> {
+        serde_json::from_slice(record).ok().filter(|past: &Self| past.v == FORM)
+    }
+
+    /// As it is stored.
+    pub fn record(&self, out: &mut Vec<u8>) {
+        let _ = serde_json::to_writer(out, self);
+    }
+
+    /// The conversation.
+    pub fn conversation(&self) -> ConversationId {
+        Ulid::from_string(&self.conversation).map_or(0, |id| id.0)
+    }
+
+    /// Whether a message belongs to it and comes again.
+    pub fn has(&self, mark: Mark) -> bool {
+        seen(&self.marks, mark)
+    }
+}
+
+fn seen(marks: &VecDeque<u64>, mark: Mark) -> bool {
+    (mark.again || !mark.only_if_again) && marks.contains(&mark.hash)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn text(bytes: usize) -> Arc<[u8]> {
+        vec![b'x'; bytes].into()
+    }
+
+    fn mark(hash: u64, only_if_again: bool, again: bool) -> Mark {
+        Mark { hash, only_if_again, again }
+    }
+
+    #[test]
+    fn nothing_goes_into_a_block_before_somebody_has_had_it() {
+        let mut thread = Thread::new(7, "care".into(), 1, None);
+        for _ in 0..130 {
+            thread.push(text(10), None);
+        }
+        assert!(thread.seal(false).is_none());
+        thread.give("anna".into(), "care".into(), false);
+        let block = thread.seal(false).unwrap();
+        assert_eq!((block.end, block.entries.len()), (64, 64));
+        assert_eq!(thread.seal(false).unwrap().end, 128);
+        assert!(thread.seal(false).is_none(), "two are not enough");
+        assert_eq!(thread.tail().map(|entry| entry.seq).collect::<Vec<_>>(), [129, 130]);
+        let rest = thread.seal(true).unwrap();
+        assert_eq!((rest.end, rest.entries.len()), (130, 2));
+        assert_eq!(thread.blocks(), [64, 128, 130]);
+        assert!(thread.seal(true).is_none());
+        thread.push(text(BLOCK_BYTES), None);
+        assert_eq!(thread.seal(false).unwrap().end, 131, "large ones make small blocks");
+    }
+
+    #[test]
+    fn a_message_is_known_when_it_comes_again() {
+        let mut thread = Thread::new(7, "care".into(), 1, None);
+        thread.push(text(1), Some(mark(1, false, false)));
+        thread.push(text(1), Some(mark(2, true, false)));
+        assert!(thread.has(mark(1, false, false)));
+        assert!(!thread.has(mark(2, true, false)), "the same packet id, and another message");
+        assert!(thread.has(mark(2, true, true)));
+        assert!(!thread.has(mark(3, true, true)));
+        let past = thread.past(9);
+        assert!(past.has(mark(1, false, false)));
+        assert!(Thread::new(8, "care".into(), 1, Some(&past)).has(mark(1, false, false)));
+        for hash in 10..10 + MARKS as u64 {
+            thread.push(text(1), Some(mark(hash, false, false)));
+        }
+        assert!(!thread.has(mark(1, false, false)), "so many are remembered");
+    }
+
+    #[test]
+    fn it_comes_back_as_it_was() {
+        let mut thread = Thread::new(u128::MAX, "care".into(), 1, None);
+        thread.push(text(1), Some(mark(u64::MAX, false, false)));
+        thread.give("anna".into(), "night".into(), true);
+        thread.push(text(2), None);
+        let mut record = Vec::new();
+        thread.record(&mut record);
+        let mut back = Thread::read(&record).unwrap();
+        for entry in thread.tail() {
+            back.restore(entry.seq, entry.text.clone());
+        }
+        assert_eq!(format!("{back:?}"), format!("{thread:?}"));
+        let mut record = Vec::new();
+        thread.past(5).record(&mut record);
+        assert_eq!(Past::read(&record).unwrap(), thread.past(5));
+        assert!(Thread::read(b"{}").is_none() && Past::read(b"").is_none());
+    }
+
+    #[test]
+    fn what_waits_for_an_agent_is_bounded() {
+        let mut thread = Thread::new(7, "care".into(), 1, None);
+        for _ in 0..MOST_WAITING {
+            assert!(thread.has_room());
+            thread.push(text(1), None);
+        }
+        assert!(!thread.has_room());
+        thread.give("anna".into(), "care".into(), false);
+        assert!(thread.has_room());
+    }
+}
