@@ -22,7 +22,7 @@ mod payload;
 mod routing;
 mod topics;
 
-pub use assigned::{Assigned, Change, MAX_LEVEL, Order, Step, Turned, Weights};
+pub use assigned::{Assigned, Change, MAX_LEVEL, ModelSource, Order, Step, Turned, Weights};
 pub use condition::ConditionError;
 pub(crate) use condition::{Condition, environment};
 pub use document::{ContextRules, FieldTtl, Patch};

@@ -7,6 +7,7 @@ use ahash::AHashMap;
 use cel::Env;
 use jiff::tz::TimeZone;
 
+use super::assigned::Assigned;
 use super::condition::{Condition, ConditionError};
 use super::document::ContextRules;
 use super::facts::Facts;
@@ -32,11 +33,15 @@ pub struct Tenant {
     pub(super) env: Arc<Env>,
 }
 
-/// An agent group in `shared` mode: agents take its messages by the shared subscription of its name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An agent group. In `shared` mode agents take its messages by the shared subscription of its name, in `assigned`
+/// mode the desk opens conversations and offers each to one agent at a time.
+#[derive(Debug, Clone)]
 pub struct Group {
     /// The name: the `ShareName` too, and a level of the group's topics.
     pub name: Arc<str>,
+    /// What `assigned` mode is set to; `None`: `shared` mode. The fields below are of that one, and in `assigned` mode
+    /// their defaults.
+    pub assigned: Option<Arc<Assigned>>,
     /// How a message finds one of the members.
     pub strategy: Strategy,
     /// The topic level whose text a sticky strategy keys on, counted from 1 over the whole topic name: in
@@ -194,6 +199,11 @@ impl Tenant {
         self.groups.iter().map(|group| &**group)
     }
 
+    /// Whether any group is in `assigned` mode.
+    pub fn has_assigned(&self) -> bool {
+        self.groups().any(Group::is_assigned)
+    }
+
     /// The rules in their order, the default last.
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {
         self.rules.iter().chain([&self.default])
@@ -250,6 +260,11 @@ impl Tenant {
 }
 
 impl Group {
+    /// Whether it is in `assigned` mode.
+    pub fn is_assigned(&self) -> bool {
+        self.assigned.is_some()
+    }
+
     /// What a sticky strategy keys on in a topic name: its level [`Group::key_level`], or nothing if the name
     /// has fewer.
     pub fn key<'t>(&self, topic: &'t str) -> &'t str {

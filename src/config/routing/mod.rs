@@ -4,8 +4,10 @@
 //! wrong is collected, never the end of the run, so an operator sees everything at once. What a rule means is
 //! `crate::desk`'s, which knows no file.
 
+mod assigned;
 mod context;
 mod groups;
+mod links;
 mod raw;
 mod rules;
 
@@ -23,6 +25,8 @@ use raw::{RawFile, RawTenant};
 const MAX_TENANTS: usize = 256;
 /// Each keeps a backlog for as long as the broker runs.
 const MAX_GROUPS: usize = 256;
+/// Each rule may be evaluated for each message.
+const MAX_RULES: usize = 256;
 
 impl Routing {
     /// Reads a routing file and compiles its conditions. `file` is the name that problems are shown with.
@@ -67,15 +71,23 @@ impl Resolve<'_> {
         if self.values.problems.is_full() {
             return;
         }
+        if !self.is_unread(table, key) {
+            self.values.problem(table, key, wrong, right);
+        }
+    }
+
+    /// Whether a key of a table is there and could not be read.
+    fn is_unread(&self, table: &Range<usize>, key: &str) -> bool {
+        if self.unread.iter().all(|(_, unread)| unread != key) {
+            return false;
+        }
         let source = self.values.source;
         let line = source.line(table.start);
         // A table's keys follow its header: the next line that starts with a bracket ends it.
         let rest = source.text().get(table.start..).unwrap_or_default();
         let lines = rest.lines().skip(1).take_while(|line| !line.trim_start().starts_with("[[")).count();
         let last = line.saturating_add(u32::try_from(lines).unwrap_or(u32::MAX));
-        if !self.unread.iter().any(|(at, unread)| unread == key && (line..=last).contains(at)) {
-            self.values.problem(table, key, wrong, right);
-        }
+        self.unread.iter().any(|(at, unread)| unread == key && (line..=last).contains(at))
     }
 
     fn tenants(&mut self, raw: &RawFile) -> Vec<Tenant> {
@@ -96,9 +108,9 @@ impl Resolve<'_> {
         let name = self.name(&span, raw.name.as_ref(), "tenant.name", "e.g. \"main\"", names);
         let zone = self.zone(raw.time_zone.as_ref());
         let mut group_names = HashMap::new();
-        let groups = self.values.at_most("tenant.group", &raw.group, MAX_GROUPS, "groups in a tenant");
+        let taken = self.values.at_most("tenant.group", &raw.group, MAX_GROUPS, "groups in a tenant");
         let groups: Vec<Arc<Group>> =
-            groups.iter().filter_map(|group| self.group(group, &mut group_names)).map(Arc::new).collect();
+            taken.iter().filter_map(|group| self.group(group, &mut group_names)).map(Arc::new).collect();
         if raw.group.is_empty() {
             self.missing(&span, "tenant.group", "at least one [[tenant.group]]");
         }
@@ -108,6 +120,7 @@ impl Resolve<'_> {
             .filter_map(|group| group.get_ref().name.as_ref())
             .map(|name| name.get_ref().as_str())
             .collect();
+        self.links(taken, &raw.rule);
         let (rules, default) = self.rules(&span, &raw.rule, &groups, &known);
         let contexts = self.context(&raw.context);
         Some(Tenant::new(name?, zone?, Arc::clone(&self.env), groups, rules, default?, contexts))

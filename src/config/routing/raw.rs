@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::config::raw::{Count, Measured, Word};
+use crate::config::raw::{Count, Measured, Switch, Word};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -46,6 +46,70 @@ pub(super) struct RawGroup {
     pub(super) key_level: Count,
     pub(super) backlog_messages: Count,
     pub(super) backlog_bytes: Measured,
+    pub(super) assigned: Option<Spanned<RawAssigned>>,
+    pub(super) order: Option<Spanned<RawOrder>>,
+    pub(super) weights: Option<Spanned<RawWeights>>,
+    pub(super) model: Option<Spanned<RawModel>>,
+    pub(super) step: Vec<Spanned<RawStep>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct RawAssigned {
+    pub(super) offer: Measured,
+    pub(super) auto_accept: Switch,
+    pub(super) lapses: Count,
+    pub(super) reject: Measured,
+    pub(super) grace: Measured,
+    pub(super) wrapup: Measured,
+    pub(super) sticky: Measured,
+    pub(super) affinity: Measured,
+    pub(super) max_queue: Count,
+    pub(super) max_wait: Measured,
+    pub(super) full_group: Word,
+    pub(super) full_text: Word,
+    pub(super) closed_group: Word,
+    pub(super) closed_text: Word,
+    pub(super) expired_group: Word,
+    pub(super) expired_text: Word,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct RawOrder {
+    pub(super) priority_weight: Count,
+    pub(super) ageing: Count,
+    pub(super) urgency: Count,
+    pub(super) target: Measured,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct RawWeights {
+    pub(super) skill: Count,
+    pub(super) spare: Count,
+    pub(super) idle: Count,
+    pub(super) affinity: Count,
+    pub(super) language: Count,
+    pub(super) model: Count,
+    pub(super) idle_full: Measured,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct RawModel {
+    pub(super) file: Word,
+    pub(super) features: Option<Spanned<Vec<Spanned<String>>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawStep {
+    pub(super) after: Measured,
+    pub(super) drop_skill: Word,
+    pub(super) add_group: Word,
+    pub(super) raise_priority: Count,
+    pub(super) move_to: Word,
 }
 
 #[derive(Debug, Default, Deserialize)]

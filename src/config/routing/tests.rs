@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use super::*;
-use crate::desk::{ContextRules, FieldTtl, Rule, Strategy};
+use crate::desk::{
+    Assigned, Change, ContextRules, FieldTtl, ModelSource, Order, Rule, Step, Strategy, Turned, Weights,
+};
 
 /// A file that is right, to be spoilt.
 const GOOD: &str = r#"
@@ -72,7 +74,8 @@ fn the_shipped_file_has_no_problems_and_shows_the_defaults() {
     assert_eq!(names, ["billing", "sales", "support"]);
     // `sales` writes out every key with its default, `billing` none.
     let (billing, sales) = (tenant.group("billing").unwrap(), tenant.group("sales").unwrap());
-    assert_eq!(&Group { name: Arc::clone(&sales.name), ..billing.clone() }, sales);
+    let renamed = Group { name: Arc::clone(&sales.name), ..billing.clone() };
+    assert_eq!(format!("{renamed:?}"), format!("{sales:?}"));
     assert!(tenant.uses_context());
     assert_eq!(*tenant.contexts(), ContextRules::default());
     for key in [
@@ -336,13 +339,6 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     ),
     (
         "strategy = \"round_robin\"",
-        "mode = \"assigned\"",
-        &[
-            "r.toml:7:8  tenant.group.mode: \"assigned\" is not possible: this version routes in `shared` mode only; mode = \"shared\"",
-        ],
-    ),
-    (
-        "strategy = \"round_robin\"",
         "mode = \"share\"",
         &["r.toml:7:8  tenant.group.mode: \"share\" is no mode; did you mean \"shared\"?"],
     ),
@@ -516,6 +512,384 @@ name = \"empty\"
             "r.toml:16:1  tenant.rule: missing; at least one [[tenant.rule]], without `when`: the default",
         ]
     );
+}
+
+/// A file with groups in assigned mode that is right, to be spoilt.
+const ASSIGNED: &str = r#"
+[[tenant]]
+name = "main"
+[[tenant.group]]
+name = "care"
+mode = "assigned"
+[tenant.group.assigned]
+offer = "15s"
+auto_accept = true
+lapses = 3
+reject = "1m"
+grace = "2m"
+wrapup = "5s"
+sticky = "0s"
+affinity = "1h"
+max_queue = 20
+max_wait = "1h"
+full_group = "night"
+expired_text = "Sorry."
+[tenant.group.order]
+priority_weight = 0
+ageing = 2
+urgency = 0
+target = "90s"
+[tenant.group.weights]
+skill = 1
+spare = 2
+idle = 3
+affinity = 4
+language = 5
+idle_full = "1m"
+[tenant.group.model]
+file = "care.json"
+features = ["message.size", "agent.idle_s"]
+[[tenant.group.step]]
+after = "30s"
+drop_skill = "french"
+[[tenant.group.step]]
+after = "30s"
+add_group = "night"
+[[tenant.group.step]]
+after = "60s"
+raise_priority = 50
+[[tenant.group.step]]
+after = "10m"
+move_to = "last"
+[[tenant.group]]
+name = "night"
+mode = "assigned"
+[[tenant.group]]
+name = "last"
+mode = "assigned"
+[[tenant.group]]
+name = "sales"
+[[tenant.rule]]
+name = "rest"
+group = "care"
+fallback = "night"
+"#;
+
+fn shared(text: &str) -> Arc<str> {
+    Arc::from(text)
+}
+
+#[test]
+fn a_group_in_assigned_mode_gives_what_it_says() {
+    let routing = Routing::parse(ASSIGNED, "r.toml").unwrap_or_else(|problems| panic!("{problems:#?}"));
+    let tenant = routing.tenant("main").unwrap();
+    assert!(tenant.has_assigned());
+    let care = tenant.group("care").unwrap();
+    assert!(care.is_assigned() && !tenant.group("sales").unwrap().is_assigned());
+    let set = care.assigned.as_deref().unwrap();
+    let order = Order { priority_weight: 0, ageing: 2, urgency: 0, target_ms: 90_000 };
+    assert_eq!(set.order, order);
+    let weights =
+        Weights { skill: 1, spare: 2, idle: 3, affinity: 4, language: 5, model: 100, idle_full_ms: 60_000 };
+    assert_eq!(set.weights, weights);
+    assert_eq!((set.offer_ms, set.auto_accept, set.lapses, set.reject_ms), (15_000, true, 3, 60_000));
+    assert_eq!((set.grace_ms, set.wrapup_ms, set.sticky_ms), (120_000, 5000, 0));
+    assert_eq!((set.affinity_ttl_ms, set.max_queue, set.max_wait_ms), (3_600_000, 20, 3_600_000));
+    assert_eq!(set.full, Turned::To(shared("night")));
+    assert_eq!(set.expired, Turned::Told(shared("Sorry.")));
+    assert_eq!(set.closed, Turned::Refused);
+    let features = vec!["message.size".to_owned(), "agent.idle_s".to_owned()];
+    assert_eq!(set.model_source, Some(ModelSource { file: "care.json".to_owned(), features }));
+    let step = |after_ms, change| Step { after_ms, change };
+    assert_eq!(
+        set.steps,
+        [
+            step(30_000, Change::DropSkill(shared("french"))),
+            step(30_000, Change::AddGroup(shared("night"))),
+            step(60_000, Change::Raise(50)),
+            step(600_000, Change::MoveTo(shared("last"))),
+        ]
+    );
+    let night = tenant.group("night").unwrap().assigned.as_deref().unwrap();
+    assert_eq!(format!("{night:?}"), format!("{:?}", Assigned::default()));
+    assert!(!Routing::parse(GOOD, "r.toml").unwrap().tenant("main").unwrap().has_assigned());
+}
+
+/// As [`WRONG`], of [`ASSIGNED`].
+const WRONG_ASSIGNED: &[(&str, &str, &[&str])] = &[
+    // Modes.
+    (
+        "name = \"care\"\nmode = \"assigned\"",
+        "name = \"care\"\nmode = \"assigned\"\nstrategy = \"random\"\nbacklog_bytes = \"1MiB\"",
+        &[
+            "r.toml:7:12  tenant.group.strategy: a group in assigned mode has none; remove it, or mode = \"shared\"",
+            "r.toml:8:17  tenant.group.backlog_bytes: a group in assigned mode has none; remove it, or mode = \"shared\"",
+        ],
+    ),
+    (
+        "name = \"care\"\nmode = \"assigned\"",
+        "name = \"care\"",
+        &[
+            "r.toml:6:1  tenant.group.assigned: a group in shared mode has none; remove it, or mode = \"assigned\"",
+            "r.toml:19:1  tenant.group.order: a group in shared mode has none; remove it, or mode = \"assigned\"",
+            "r.toml:24:1  tenant.group.weights: a group in shared mode has none; remove it, or mode = \"assigned\"",
+            "r.toml:31:1  tenant.group.model: a group in shared mode has none; remove it, or mode = \"assigned\"",
+            "r.toml:34:1  tenant.group.step: a group in shared mode has none; remove it, or mode = \"assigned\"",
+            "r.toml:57:12  tenant.rule.fallback: \"night\" is in assigned mode; a group in shared mode, like \"care\"",
+        ],
+    ),
+    (
+        "name = \"care\"\nmode = \"assigned\"",
+        "name = \"care\"\nmode = \"asigned\"",
+        &["r.toml:6:8  tenant.group.mode: \"asigned\" is no mode; did you mean \"assigned\"?"],
+    ),
+    (
+        "name = \"care\"\nmode = \"assigned\"",
+        "name = \"care\"\nmode = 3",
+        &["r.toml:6:8  tenant.group.mode: invalid type: integer `3`; expected a string"],
+    ),
+    // Single values.
+    ("\"15s\"", "\"500ms\"", &["r.toml:8:9  tenant.group.assigned.offer: 500ms is not allowed; 1s to 1h"]),
+    (
+        "\"15s\"",
+        "15",
+        &[
+            "r.toml:8:9  tenant.group.assigned.offer: 15 has no unit; a whole number with ms, s, m, h or d, 1s to 1h",
+        ],
+    ),
+    (
+        "auto_accept = true",
+        "auto_accept = \"yes\"",
+        &["r.toml:9:15  tenant.group.assigned.auto_accept: invalid type: string \"yes\"; true or false"],
+    ),
+    (
+        "auto_accept",
+        "autoaccept",
+        &["r.toml:9:1  tenant.group.assigned.autoaccept: unknown key; did you mean \"auto_accept\"?"],
+    ),
+    ("lapses = 3", "lapses = 0", &["r.toml:10:10  tenant.group.assigned.lapses: 0 is not allowed; 1 to 100"]),
+    (
+        "reject = \"1m\"",
+        "reject = \"25h\"",
+        &["r.toml:11:10  tenant.group.assigned.reject: 25h is not allowed; 0s to 1d"],
+    ),
+    (
+        "max_queue = 20",
+        "max_queue = 10_000_001",
+        &["r.toml:16:13  tenant.group.assigned.max_queue: 10000001 is not allowed; 1 to 10000000"],
+    ),
+    (
+        "max_wait = \"1h\"",
+        "max_wait = \"31d\"",
+        &["r.toml:17:12  tenant.group.assigned.max_wait: 31d is not allowed; 0s to 30d"],
+    ),
+    (
+        "affinity = \"1h\"",
+        "affinity = \"an hour\"",
+        &[
+            "r.toml:15:12  tenant.group.assigned.affinity: \"an hour\" is no duration; a whole number with ms, s, m, h or d, 0s to 3650d",
+        ],
+    ),
+    (
+        "priority_weight = 0",
+        "priority_weight = 10_001",
+        &["r.toml:21:19  tenant.group.order.priority_weight: 10001 is not allowed; 0 to 10000"],
+    ),
+    ("ageing = 2", "ageing = 0", &["r.toml:22:10  tenant.group.order.ageing: 0 is not allowed; 1 to 1000"]),
+    (
+        "urgency = 0",
+        "urgency = -1",
+        &["r.toml:23:11  tenant.group.order.urgency: -1 is not allowed; 0 to 1000"],
+    ),
+    (
+        "target = \"90s\"",
+        "target = 90",
+        &[
+            "r.toml:24:10  tenant.group.order.target: 90 has no unit; a whole number with ms, s, m, h or d, 0s to 30d",
+        ],
+    ),
+    (
+        "skill = 1",
+        "skill = 1001",
+        &["r.toml:26:9  tenant.group.weights.skill: 1001 is not allowed; 0 to 1000"],
+    ),
+    (
+        "idle_full = \"1m\"",
+        "idle_full = \"0s\"",
+        &["r.toml:31:13  tenant.group.weights.idle_full: 0s is not allowed; 1s to 1d"],
+    ),
+    (
+        "language = 5",
+        "languages = 5",
+        &["r.toml:30:1  tenant.group.weights.languages: unknown key; did you mean \"language\"?"],
+    ),
+    // What becomes of conversations.
+    (
+        "full_group = \"night\"",
+        "full_group = \"night\"\nfull_text = \"Full.\"",
+        &["r.toml:19:13  tenant.group.assigned.full_text: not beside full_group; one of them"],
+    ),
+    ("\"Sorry.\"", "\"\"", &["r.toml:19:16  tenant.group.assigned.expired_text: 0 bytes; 1 to 4096"]),
+    (
+        "full_group = \"night\"",
+        "full_group = \"nihgt\"",
+        &[
+            "r.toml:18:14  tenant.group.assigned.full_group: there is no group \"nihgt\"; did you mean \"night\"?",
+        ],
+    ),
+    (
+        "full_group = \"night\"",
+        "full_group = \"sales\"",
+        &["r.toml:18:14  tenant.group.assigned.full_group: \"sales\" is in shared mode; one of night, last"],
+    ),
+    (
+        "full_group = \"night\"",
+        "closed_group = \"care\"",
+        &[
+            "r.toml:18:16  tenant.group.assigned.closed_group: leads in a circle: care → care; a group from which no way leads to \"care\"",
+        ],
+    ),
+    // The model.
+    ("file = \"care.json\"\n", "", &["r.toml:32:1  tenant.group.model.file: missing; the name of a file"]),
+    (
+        "file = \"care.json\"",
+        "file = \"\"\ntype = 1",
+        &[
+            "r.toml:33:8  tenant.group.model.file: 0 bytes; 1 to 4096",
+            "r.toml:34:1  tenant.group.model.type: unknown key; one of file, features",
+        ],
+    ),
+    (
+        "features = [\"message.size\", \"agent.idle_s\"]",
+        "features = []",
+        &["r.toml:34:12  tenant.group.model.features: 0 features; 1 to 256"],
+    ),
+    (
+        "features = [\"message.size\", \"agent.idle_s\"]\n",
+        "",
+        &["r.toml:32:1  tenant.group.model.features: missing; e.g. [\"message.size\"]"],
+    ),
+    (
+        "\"agent.idle_s\"",
+        "\"\", 4",
+        &[
+            "r.toml:34:29  tenant.group.model.features: 0 bytes; 1 to 128",
+            "r.toml:34:33  tenant.group.model.features: invalid type: integer `4`; expected a string",
+        ],
+    ),
+    // Steps.
+    ("after = \"60s\"\n", "", &["r.toml:41:1  tenant.group.step.after: missing; e.g. \"60s\""]),
+    (
+        "after = \"60s\"",
+        "after = \"20s\"",
+        &["r.toml:42:9  tenant.group.step.after: 20s is before the step above; 30s or later"],
+    ),
+    (
+        "after = \"60s\"",
+        "after = 60",
+        &[
+            "r.toml:42:9  tenant.group.step.after: 60 has no unit; a whole number with ms, s, m, h or d, 0s to 30d",
+        ],
+    ),
+    (
+        "after = \"10m\"",
+        "after = \"31d\"",
+        &["r.toml:45:9  tenant.group.step.after: 31d is not allowed; 0s to 30d"],
+    ),
+    (
+        "raise_priority = 50\n",
+        "",
+        &[
+            "r.toml:41:1  tenant.group.step: does nothing; one of drop_skill, add_group, raise_priority, move_to",
+        ],
+    ),
+    (
+        "raise_priority = 50",
+        "raise_priority = \"50\"",
+        &["r.toml:43:18  tenant.group.step.raise_priority: invalid type: string \"50\"; a whole number"],
+    ),
+    (
+        "raise_priority = 50",
+        "raise_priority = 0\nmove_to = \"last\"",
+        &[
+            "r.toml:43:18  tenant.group.step.raise_priority: 0 is not allowed; 1 to 1000",
+            "r.toml:44:11  tenant.group.step.move_to: not beside raise_priority; one of them in a step",
+        ],
+    ),
+    (
+        "drop_skill = \"french\"",
+        "drop_skill = \"a/b\"",
+        &[
+            "r.toml:37:14  tenant.group.step.drop_skill: \"a/b\" is no skill: an id is one topic level, without / + #; e.g. \"french\"",
+        ],
+    ),
+    (
+        "add_group = \"night\"",
+        "add_group = \"care\"",
+        &["r.toml:40:13  tenant.group.step.add_group: \"care\" is the group itself; another group"],
+    ),
+    (
+        "add_group = \"night\"",
+        "add_group = \"nobody\"",
+        &["r.toml:40:13  tenant.group.step.add_group: there is no group \"nobody\"; one of night, last"],
+    ),
+    (
+        "move_to = \"last\"",
+        "move_to = \"sales\"",
+        &["r.toml:46:11  tenant.group.step.move_to: \"sales\" is in shared mode; one of night, last"],
+    ),
+    // Circles and rules.
+    (
+        "move_to = \"last\"",
+        "move_to = \"care\"",
+        &[
+            "r.toml:46:11  tenant.group.step.move_to: leads in a circle: care → care; a group from which no way leads to \"care\"",
+        ],
+    ),
+    (
+        "name = \"night\"\nmode = \"assigned\"",
+        "name = \"night\"\nmode = \"assigned\"\n[tenant.group.assigned]\nexpired_group = \"care\"",
+        &[
+            "r.toml:51:17  tenant.group.assigned.expired_group: leads in a circle: care → night → care; a group from which no way leads to \"care\"",
+        ],
+    ),
+    (
+        "name = \"last\"\nmode = \"assigned\"",
+        "name = \"last\"\nmode = \"assigned\"\n[[tenant.group.step]]\nafter = \"1s\"\nmove_to = \"night\"\n\
+         [[tenant.group.step]]\nafter = \"2s\"\nmove_to = \"care\"",
+        &[
+            "r.toml:58:11  tenant.group.step.move_to: leads in a circle: care → last → care; a group from which no way leads to \"care\"",
+        ],
+    ),
+    (
+        "group = \"care\"\nfallback = \"night\"",
+        "group = \"last\"\nfallback = \"care\"",
+        &[
+            "r.toml:58:12  tenant.rule.fallback: leads in a circle: care → last → care; a group from which no way leads to \"care\"",
+        ],
+    ),
+    (
+        "fallback = \"night\"",
+        "fallback = \"sales\"",
+        &[
+            "r.toml:58:12  tenant.rule.fallback: \"sales\" is in shared mode; a group in assigned mode, like \"care\"",
+        ],
+    ),
+    (
+        "group = \"care\"\nfallback = \"night\"",
+        "group = \"sales\"\nfallback = \"night\"",
+        &[
+            "r.toml:58:12  tenant.rule.fallback: \"night\" is in assigned mode; a group in shared mode, like \"sales\"",
+        ],
+    ),
+];
+
+#[test]
+fn a_wrong_group_in_assigned_mode_is_told_line_by_line() {
+    for (from, to, expected) in WRONG_ASSIGNED {
+        assert_eq!(ASSIGNED.matches(from).count(), 1, "{from}");
+        assert_eq!(shown(&ASSIGNED.replacen(from, to, 1)), *expected, "{to}");
+    }
 }
 
 #[test]
