@@ -28,7 +28,7 @@ pub(crate) use condition::{Condition, environment};
 pub use document::{ContextRules, FieldTtl, Patch};
 pub use envelope::{CONTENT_TYPE, EnvelopeTooLarge, Outbound, envelope};
 pub use explain::{Question, QuestionError};
-pub use hours::Hours;
+pub use hours::{DAY_MIN, Day, Hours, Opening};
 pub use json::{Context, ContextError};
 pub use model::Scorer;
 pub use payload::Payload;

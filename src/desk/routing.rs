@@ -30,6 +30,8 @@ pub struct Tenant {
     pub(super) rules: Vec<Rule>,
     pub(super) default: Rule,
     contexts: ContextRules,
+    /// Sorted by name.
+    channels: Vec<(Arc<str>, u32)>,
     pub(super) env: Arc<Env>,
 }
 
@@ -175,7 +177,14 @@ impl Tenant {
         contexts: ContextRules,
     ) -> Self {
         groups.sort_by(|a, b| a.name.cmp(&b.name));
-        Self { name, zone, groups, rules, default, contexts, env }
+        Self { name, zone, groups, rules, default, contexts, channels: Vec::new(), env }
+    }
+
+    /// With the weights of channels by name.
+    #[must_use]
+    pub(crate) fn with_channels(self, mut channels: Vec<(Arc<str>, u32)>) -> Self {
+        channels.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Self { channels, ..self }
     }
 
     /// The name.
@@ -197,6 +206,13 @@ impl Tenant {
     /// The groups, by name.
     pub fn groups(&self) -> impl Iterator<Item = &Group> {
         self.groups.iter().map(|group| &**group)
+    }
+
+    /// How much of an agent's capacity a conversation on this channel takes, 1 to 1000; 1 for a channel that the file
+    /// does not name.
+    pub fn channel_weight(&self, channel: &str) -> u32 {
+        let at = self.channels.binary_search_by(|(name, _)| (**name).cmp(channel));
+        at.ok().and_then(|at| self.channels.get(at)).map_or(1, |(_, weight)| *weight)
     }
 
     /// Whether any group is in `assigned` mode.

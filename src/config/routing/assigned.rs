@@ -1,6 +1,7 @@
 //! A group's settings in `assigned` mode: from raw values to what the desk wants. What they say of other groups is
 //! looked at by [`super::links`].
 
+use std::collections::BTreeSet;
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use super::raw::{RawAssigned, RawGroup, RawModel, RawOrder, RawStep, RawWeights}
 use crate::config::raw::{Count, Measured, Word};
 use crate::config::units::show_duration;
 use crate::config::values::switch;
-use crate::desk::{Assigned, Change, ModelSource, Order, Step, Turned, Weights, check_id};
+use crate::desk::{Assigned, Change, Day, ModelSource, Order, Step, Turned, Weights, check_id};
 
 /// Each is looked at for each conversation that waits.
 const MAX_STEPS: usize = 16;
@@ -40,8 +41,8 @@ macro_rules! read {
 }
 
 impl Resolve<'_> {
-    /// What the tables of a group say, whatever its mode is.
-    pub(super) fn assigned(&mut self, raw: &RawGroup) -> Assigned {
+    /// What the tables of a group say, whatever its mode is; `holidays` are those of the tenant.
+    pub(super) fn assigned(&mut self, raw: &RawGroup, holidays: &BTreeSet<Day>) -> Assigned {
         let nothing = RawAssigned::default();
         let keys = raw.assigned.as_ref().map_or(&nothing, Spanned::get_ref);
         Assigned {
@@ -51,6 +52,7 @@ impl Resolve<'_> {
             expired: self.turned(["expired_group", "expired_text"], &keys.expired_group, &keys.expired_text),
             closed: self.turned(["closed_group", "closed_text"], &keys.closed_group, &keys.closed_text),
             steps: self.steps(&raw.step),
+            hours: raw.hours.as_ref().map(|hours| Arc::new(self.hours(hours, holidays))),
             model_source: raw.model.as_ref().and_then(|model| self.model(model)),
             ..self.offers(keys)
         }

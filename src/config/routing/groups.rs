@@ -1,6 +1,6 @@
 //! Tenants' time zones and groups: from raw values to what the desk wants.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use jiff::tz::TimeZone;
 use toml::Spanned;
 
 use super::Resolve;
-use super::raw::RawGroup;
+use super::raw::{RawChannel, RawGroup};
 use crate::config::raw::Count;
 use crate::config::values::PLENTY;
-use crate::desk::{Group, Strategy};
+use crate::desk::{Day, Group, Strategy};
 use crate::spelling::{closest, suggest};
 
 /// How many messages a group's backlog holds if the file does not say.
@@ -21,6 +21,8 @@ const BACKLOG_BYTES: u64 = 64 << 20;
 
 /// The default key level, and the last level of a queue topic: the customer.
 const CUSTOMER_LEVEL: u8 = 7;
+
+const MAX_CHANNELS: usize = 64;
 
 /// How a group works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +69,7 @@ impl Resolve<'_> {
         &mut self,
         raw: &Spanned<RawGroup>,
         names: &mut HashMap<String, u32>,
+        holidays: &BTreeSet<Day>,
     ) -> Option<Group> {
         let (table, raw) = (raw.span(), raw.get_ref());
         let name = self.name(&table, raw.name.as_ref(), "tenant.group.name", "e.g. \"sales\"", names);
@@ -84,9 +87,27 @@ impl Resolve<'_> {
         );
         let backlog_bytes =
             values.size("tenant.group.backlog_bytes", &raw.backlog_bytes, BACKLOG_BYTES, 1024..=PLENTY);
-        let settings = self.assigned(raw);
+        let settings = self.assigned(raw, holidays);
         let assigned = (mode == Some(Mode::Assigned)).then(|| Arc::new(settings));
         Some(Group { name: name?, assigned, strategy, key_level, backlog_messages, backlog_bytes })
+    }
+
+    /// The weights of channels by name.
+    pub(super) fn channels(&mut self, raw: &[Spanned<RawChannel>]) -> Vec<(Arc<str>, u32)> {
+        let mut names = HashMap::new();
+        let taken = self.values.at_most("tenant.channel", raw, MAX_CHANNELS, "channels in a tenant");
+        taken.iter().filter_map(|channel| self.channel(channel, &mut names)).collect()
+    }
+
+    fn channel(
+        &mut self,
+        raw: &Spanned<RawChannel>,
+        names: &mut HashMap<String, u32>,
+    ) -> Option<(Arc<str>, u32)> {
+        let (table, raw) = (raw.span(), raw.get_ref());
+        let name = self.name(&table, raw.name.as_ref(), "tenant.channel.name", "e.g. \"voice\"", names);
+        let weight = self.values.count("tenant.channel.weight", &raw.weight, 1, 1..=1000);
+        Some((name?, weight))
     }
 
     /// The mode of a group, and a problem with each key of the other one.
@@ -149,6 +170,7 @@ fn keys_of_assigned(raw: &RawGroup) -> Vec<(&'static str, Range<usize>)> {
         ("weights", raw.weights.as_ref().map(Spanned::span)),
         ("model", raw.model.as_ref().map(Spanned::span)),
         ("step", raw.step.first().map(Spanned::span)),
+        ("hours", raw.hours.as_ref().map(Spanned::span)),
     ];
     keys.into_iter().filter_map(|(key, span)| Some((key, span?))).collect()
 }

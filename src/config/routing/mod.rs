@@ -7,6 +7,7 @@
 mod assigned;
 mod context;
 mod groups;
+mod hours;
 mod links;
 mod raw;
 mod rules;
@@ -107,10 +108,14 @@ impl Resolve<'_> {
         let (span, raw) = (raw.span(), raw.get_ref());
         let name = self.name(&span, raw.name.as_ref(), "tenant.name", "e.g. \"main\"", names);
         let zone = self.zone(raw.time_zone.as_ref());
+        let holidays = self.closed_on("tenant.holidays.closed_on", raw.holidays.closed_on.as_ref());
         let mut group_names = HashMap::new();
         let taken = self.values.at_most("tenant.group", &raw.group, MAX_GROUPS, "groups in a tenant");
-        let groups: Vec<Arc<Group>> =
-            taken.iter().filter_map(|group| self.group(group, &mut group_names)).map(Arc::new).collect();
+        let groups: Vec<Arc<Group>> = taken
+            .iter()
+            .filter_map(|group| self.group(group, &mut group_names, &holidays))
+            .map(Arc::new)
+            .collect();
         if raw.group.is_empty() {
             self.missing(&span, "tenant.group", "at least one [[tenant.group]]");
         }
@@ -123,7 +128,9 @@ impl Resolve<'_> {
         self.links(taken, &raw.rule);
         let (rules, default) = self.rules(&span, &raw.rule, &groups, &known);
         let contexts = self.context(&raw.context);
-        Some(Tenant::new(name?, zone?, Arc::clone(&self.env), groups, rules, default?, contexts))
+        let channels = self.channels(&raw.channel);
+        let env = Arc::clone(&self.env);
+        Some(Tenant::new(name?, zone?, env, groups, rules, default?, contexts).with_channels(channels))
     }
 
     /// A name that may stand as a topic level and was not there before; `names` knows the lines of those.

@@ -1,9 +1,13 @@
 //! `conf/routing.toml` as written: every key may be missing, every value knows where it stands.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use toml::Spanned;
 
 use crate::config::raw::{Count, Measured, Switch, Word};
+
+pub(super) type List = Option<Spanned<Vec<Spanned<String>>>>;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -19,6 +23,21 @@ pub(super) struct RawTenant {
     pub(super) group: Vec<Spanned<RawGroup>>,
     pub(super) rule: Vec<Spanned<RawRule>>,
     pub(super) context: RawContext,
+    pub(super) channel: Vec<Spanned<RawChannel>>,
+    pub(super) holidays: RawHolidays,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawChannel {
+    pub(super) name: Word,
+    pub(super) weight: Count,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct RawHolidays {
+    pub(super) closed_on: List,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -51,6 +70,7 @@ pub(super) struct RawGroup {
     pub(super) weights: Option<Spanned<RawWeights>>,
     pub(super) model: Option<Spanned<RawModel>>,
     pub(super) step: Vec<Spanned<RawStep>>,
+    pub(super) hours: Option<Spanned<RawHours>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -99,7 +119,7 @@ pub(super) struct RawWeights {
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct RawModel {
     pub(super) file: Word,
-    pub(super) features: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) features: List,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -119,6 +139,20 @@ pub(super) struct RawRule {
     pub(super) when: Word,
     pub(super) group: Word,
     pub(super) priority: Count,
-    pub(super) skills: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) skills: List,
     pub(super) fallback: Word,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct RawHours {
+    pub(super) monday: Word,
+    pub(super) tuesday: Word,
+    pub(super) wednesday: Word,
+    pub(super) thursday: Word,
+    pub(super) friday: Word,
+    pub(super) saturday: Word,
+    pub(super) sunday: Word,
+    pub(super) closed_on: List,
+    pub(super) open_on: BTreeMap<Spanned<String>, Spanned<String>>,
 }
