@@ -142,9 +142,11 @@ fn opening(text: &str) -> Result<Opening, Wrong> {
     let Some((Some(from_min), Some(to_min))) = times else {
         return Err((format!("{text:?} is no time of a day"), OPENINGS));
     };
-    if from_min >= DAY_MIN || from_min == to_min {
-        let wrong = format!("{text:?} has no length");
-        return Err((wrong, "\"24h\" is a whole day; 24:00 is only an end"));
+    if from_min >= DAY_MIN {
+        return Err((format!("{text:?} begins when the day is over"), "00:00 of the next day"));
+    }
+    if from_min == to_min {
+        return Err((format!("{text:?} has no length"), "a whole day is \"24h\""));
     }
     Ok(Opening { from_min, to_min: if to_min < from_min { to_min + DAY_MIN } else { to_min } })
 }

@@ -164,3 +164,5 @@ impl Resolve<'_> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_assigned;
