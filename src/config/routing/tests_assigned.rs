@@ -1,8 +1,10 @@
 //! Groups in assigned mode, hours and channels: what whole files come to, and what an operator sees of wrong ones.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use super::tests::{GOOD, shown};
+use super::raw::*;
+use super::tests::{GOOD, SHIPPED, shown};
 use super::*;
+use crate::config::tests::keys;
 use crate::desk::{Assigned, Change, Day, Hours, ModelSource, Opening, Order, Step, Turned, Weights};
 
 /// A file with groups in assigned mode that is right, to be spoilt.
@@ -65,6 +67,85 @@ name = "rest"
 group = "care"
 fallback = "night"
 "#;
+
+/// The shipped file with the groups and channels in it that are comments.
+fn uncommented() -> String {
+    let mut within = false;
+    let lines = SHIPPED.lines().map(|line| {
+        within = line.starts_with("# [[tenant.") || (within && line.starts_with('#'));
+        let bare = line.strip_prefix("# ").unwrap_or(if line == "#" { "" } else { line });
+        if within { bare } else { line }
+    });
+    lines.flat_map(|line| [line, "\n"]).collect()
+}
+
+#[test]
+fn the_comments_of_the_shipped_file_are_right_and_show_the_defaults() {
+    let text = uncommented();
+    let routing = Routing::parse(&text, "r.toml").unwrap_or_else(|problems| panic!("{problems:#?}"));
+    let tenant = routing.tenant("main").unwrap();
+    let set = |name: &str| tenant.group(name).unwrap().assigned.as_deref().unwrap().clone();
+    let (care, night) = (set("care"), set("night"));
+    let step = |after_ms, change| Step { after_ms, change };
+    let steps = vec![
+        step(30_000, Change::DropSkill(shared("french"))),
+        step(60_000, Change::Raise(10)),
+        step(120_000, Change::AddGroup(shared("night"))),
+        step(600_000, Change::MoveTo(shared("night"))),
+    ];
+    assert_eq!(care.hours.as_deref().map(|hours| (hours.closed_on.len(), hours.open_on.len())), Some((2, 1)));
+    let expected = Assigned {
+        full: Turned::Told(shared("All our agents are busy. Please try again later.")),
+        closed: Turned::To(shared("night")),
+        expired: Turned::Told(shared("Sorry, nobody was free.")),
+        steps,
+        hours: care.hours.clone(),
+        ..Assigned::default()
+    };
+    assert_eq!(format!("{care:?}"), format!("{expected:?}"));
+    assert_eq!(format!("{night:?}"), format!("{:?}", Assigned::default()));
+    assert_eq!(tenant.channel_weight("voice"), tenant.channel_weight("no such channel"));
+}
+
+/// Whether `key = …` stands below `header` in the shipped file, itself a comment or not.
+fn documents(header: &str, key: &str) -> bool {
+    let lines = SHIPPED.lines().map(|line| line.trim_start_matches("# "));
+    let mut here = false;
+    lines.into_iter().any(|line| {
+        if line.starts_with('[') {
+            here = line == header;
+        }
+        here && line.strip_prefix(key).is_some_and(|rest| rest.starts_with(" = "))
+    })
+}
+
+#[test]
+fn the_shipped_file_has_every_key_in_its_table() {
+    let tables = [
+        ("[[tenant]]", keys::<RawTenant>()),
+        ("[[tenant.group]]", keys::<RawGroup>()),
+        ("[tenant.group.assigned]", keys::<RawAssigned>()),
+        ("[tenant.group.order]", keys::<RawOrder>()),
+        ("[tenant.group.weights]", keys::<RawWeights>()),
+        ("[tenant.group.model]", keys::<RawModel>()),
+        ("[[tenant.group.step]]", keys::<RawStep>()),
+        ("[tenant.group.hours]", keys::<RawHours>()),
+        ("[tenant.holidays]", keys::<RawHolidays>()),
+        ("[[tenant.channel]]", keys::<RawChannel>()),
+        ("[tenant.context]", keys::<RawContext>()),
+        ("[[tenant.context.field]]", keys::<RawField>()),
+        ("[[tenant.rule]]", keys::<RawRule>()),
+    ];
+    for (header, keys) in &tables {
+        assert!(!keys.is_empty(), "{header}");
+        let below = header.trim_matches(['[', ']']);
+        for key in keys {
+            let table = format!("{below}.{key}");
+            let is_table = tables.iter().any(|(header, _)| header.trim_matches(['[', ']']) == table);
+            assert!(is_table || documents(header, key), "{header} {key}");
+        }
+    }
+}
 
 fn shared(text: &str) -> Arc<str> {
     Arc::from(text)
@@ -651,10 +732,8 @@ fn circles_are_told_once_each_with_all_groups_in_them() {
 #[test]
 fn fallbacks_count_as_ways() {
     let rules = |one: &str, two: &str| {
-        let more = format!(
-            "[[tenant.rule]]\nname = \"x\"\nwhen = \"now.hour < 6\"\ngroup = \"b\"\nfallback = \"a\"\n\
-             [[tenant.rule]]\nname = \"rest\"\ngroup = \"a\"\nfallback = \"b\"\n"
-        );
+        let more = "[[tenant.rule]]\nname = \"x\"\nwhen = \"now.hour < 6\"\ngroup = \"b\"\nfallback = \"a\"\n\
+             [[tenant.rule]]\nname = \"rest\"\ngroup = \"a\"\nfallback = \"b\"\n";
         let text = chain(&[("a", one), ("b", two)]);
         let (groups, _) = text.split_once("[[tenant.rule]]").unwrap();
         format!("{groups}{more}")
