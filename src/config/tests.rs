@@ -60,7 +60,7 @@ fn the_shipped_file_is_the_defaults_with_a_store_and_a_desk() {
 }
 
 /// The keys of a raw structure, as serde lists them to whoever uses an unknown one.
-fn keys<T: DeserializeOwned>() -> Vec<String> {
+pub(super) fn keys<T: DeserializeOwned>() -> Vec<String> {
     let Err(error) = toml::from_str::<T>("no-such-key = 1") else { panic!("unknown keys are taken") };
     error.message().split('`').skip(3).step_by(2).map(str::to_owned).collect()
 }

@@ -117,6 +117,18 @@ impl Values<'_> {
         default
     }
 
+    /// As [`Self::duration`], in milliseconds.
+    pub(super) fn millis(
+        &mut self,
+        key: &str,
+        raw: &Measured,
+        default_ms: u64,
+        allowed: RangeInclusive<Duration>,
+    ) -> u64 {
+        let duration = self.duration(key, raw, Duration::from_millis(default_ms), allowed);
+        u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// A duration that goes over the wire in seconds.
     pub(super) fn seconds(
         &mut self,

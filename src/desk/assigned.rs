@@ -21,20 +21,21 @@ pub struct Assigned {
     pub auto_accept: bool,
     /// After so many offers in a row that an agent let lapse it is away, 1 to 100. Default 2.
     pub lapses: u8,
-    /// A conversation is not offered again for so long to an agent that rejected it or let it lapse. Default 4 min.
+    /// A conversation is not offered again for so long to an agent that rejected it or let it lapse, at most 24 h.
+    /// Default 4 min.
     pub reject_ms: u64,
-    /// How long the conversations of an agent that is offline wait for it. Default 60 s.
+    /// How long the conversations of an agent that is offline wait for it, at most 24 h. Default 60 s.
     pub grace_ms: u64,
-    /// How long an ended conversation still takes its agent's capacity. Default 0.
+    /// How long an ended conversation still takes its agent's capacity, at most 24 h. Default 0.
     pub wrapup_ms: u64,
     /// How long a conversation waits for the agent that had this customer before, if that one is connected; 0: it does
-    /// not wait. Default 30 s.
+    /// not wait. At most 24 h. Default 30 s.
     pub sticky_ms: u64,
-    /// How long it is remembered who had this customer; 0: it is not. Default 72 h.
+    /// How long it is remembered who had this customer; 0: it is not. At most 3650 d. Default 72 h.
     pub affinity_ttl_ms: u64,
     /// Conversations that wait at most, 1 to 10,000,000. Default 10,000.
     pub max_queue: u32,
-    /// A conversation that has waited so long without being assigned expires; 0: none does. Default 0.
+    /// A conversation that has waited so long without being assigned expires; 0: none does. At most 30 d. Default 0.
     pub max_wait_ms: u64,
     /// What a customer is told whose conversation finds the queue full.
     pub full: Turned,
@@ -48,6 +49,17 @@ pub struct Assigned {
     pub closed: Turned,
     /// A model whose score is one term of the choice.
     pub scorer: Option<Arc<Scorer>>,
+    /// Where that model comes from, as the configuration names it.
+    pub model_source: Option<ModelSource>,
+}
+
+/// Where a group's model comes from: what was written, of which nothing has been opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelSource {
+    /// The file's name, not empty.
+    pub file: String,
+    /// The inputs of the model by name and in its order, 1 to 256.
+    pub features: Vec<String>,
 }
 
 /// Who is next: `priority × priority_weight + seconds waited × ageing + seconds past half the target × urgency`, the
@@ -60,7 +72,7 @@ pub struct Order {
     pub ageing: u32,
     /// 0 to 1,000. Default 4.
     pub urgency: u32,
-    /// Within this time a conversation should be assigned; 0: no target. Default 60 s.
+    /// Within this time a conversation should be assigned; 0: no target. At most 30 d. Default 60 s.
     pub target_ms: u64,
 }
 
@@ -79,7 +91,7 @@ pub struct Weights {
     pub language: u32,
     /// The model's score, between 0 and 1. Default 0; 100 if there is a model.
     pub model: u32,
-    /// After so long an agent is as idle as can be. Default 10 min.
+    /// After so long an agent is as idle as can be, 1 s to 24 h. Default 10 min.
     pub idle_full_ms: u64,
 }
 
@@ -94,14 +106,14 @@ pub enum Turned {
     Refused,
     /// It goes to another group, by name.
     To(Arc<str>),
-    /// It ends, and the customer is sent this text.
+    /// It ends, and the customer is sent this text of 1 to 4096 bytes.
     Told(Arc<str>),
 }
 
 /// What happens to a conversation that has waited for so long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// Since the conversation came into the queue.
+    /// Since the conversation came into the queue, at most 30 d.
     pub after_ms: u64,
     /// What happens.
     pub change: Change,
@@ -114,7 +126,7 @@ pub enum Change {
     DropSkill(Arc<str>),
     /// Agents of this group may take it as well.
     AddGroup(Arc<str>),
-    /// Its priority is raised by so much.
+    /// Its priority is raised by so much, 1 to 1000.
     Raise(u16),
     /// It goes to this group (overflow), which keeps its first arrival.
     MoveTo(Arc<str>),
@@ -161,6 +173,7 @@ impl Default for Assigned {
             hours: None,
             closed: Turned::Refused,
             scorer: None,
+            model_source: None,
         }
     }
 }

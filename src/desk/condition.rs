@@ -281,7 +281,8 @@ mod tests {
             payload: &payload,
             properties: &[("page", "shop/1"), ("page", "second")],
             context: context.as_ref(),
-            previous: ("", ""), now_ms: NOW_MS,
+            previous: ("", ""),
+            now_ms: NOW_MS,
         };
         condition.holds(&env, &Facts::new(&message, &TimeZone::get("Europe/Berlin").unwrap()))
     }

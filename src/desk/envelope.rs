@@ -79,6 +79,20 @@ pub fn envelope(message: &Outbound<'_>, maximum: usize, out: &mut Vec<u8>) -> Re
     })
 }
 
+/// Whether an envelope is for the customer: it is not the customer who has written it.
+pub fn is_for_customer(envelope: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Read<'t> {
+        #[serde(borrow)]
+        from: Role<'t>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Role<'t> {
+        role: &'t str,
+    }
+    serde_json::from_slice::<Read<'_>>(envelope).is_ok_and(|read| read.from.role != "customer")
+}
+
 /// Stops writing at a bound, so that text whose every byte is escaped does not grow sixfold first.
 struct Bounded<'o> {
     out: &'o mut Vec<u8>,

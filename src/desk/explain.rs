@@ -203,7 +203,7 @@ impl Tenant {
             "group": &*group.name,
             "instead_of": instead_of,
             "full": full(group),
-            "mode": "shared",
+            "mode": if group.is_assigned() { "assigned" } else { "shared" },
             "strategy": group.strategy.name(),
             "key": key,
             "shared_filter": self.queue_filter(group),

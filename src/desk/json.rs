@@ -298,6 +298,12 @@ impl Context {
         Self::new(text, &document).ok()
     }
 
+    /// A field that is a text.
+    pub fn text_field(&self, name: &str) -> Option<String> {
+        let fields: HashMap<&str, &RawValue> = serde_json::from_str(self.text()).ok()?;
+        serde_json::from_str(fields.get(name)?.get()).ok()
+    }
+
     /// The document as it came.
     pub fn text(&self) -> &str {
         self.inner.text.get()

@@ -26,18 +26,18 @@ mod routing;
 mod thread;
 mod topics;
 
-pub use assigned::{Assigned, Change, MAX_LEVEL, Order, Step, Turned, Weights};
+pub use assigned::{Assigned, Change, MAX_LEVEL, ModelSource, Order, Step, Turned, Weights};
 pub use condition::ConditionError;
 pub(crate) use condition::{Condition, environment};
 pub use document::{ContextRules, FieldTtl, Patch};
-pub use envelope::{Author, CONTENT_TYPE, EnvelopeTooLarge, Outbound, envelope};
+pub use envelope::{Author, CONTENT_TYPE, EnvelopeTooLarge, Outbound, envelope, is_for_customer};
 pub use explain::{Question, QuestionError};
 pub use floor::{
     Agent, Answer, Candidate, Changes, Conversation, ConversationId, Destination, Done, Ended, Event, Floor,
     Instruction, Link, OfferId, OfferNote, OfferWhy, Opening, Order as FloorOrder, Phase, Presence,
     QueueView, Reason, RecordError, Restored, Show, Standing, Term, Verb, Wrong,
 };
-pub use hours::Hours;
+pub use hours::{DAY_MIN, Day, Hours, Span};
 pub use json::{Context, ContextError};
 pub use model::Scorer;
 pub use payload::Payload;

@@ -280,11 +280,9 @@ mod tests {
         let accept = Verb::parse(&text(&format!("\"accept\",\"offer\":\"{ID}\"")), None).unwrap();
         assert_eq!((accept.offer(), accept.name()), (Some(offer), "accept"));
         assert_eq!(Verb::parse(&text("\"reject\""), Some(ID.as_bytes())).unwrap(), Verb::Reject(offer));
-        let to = |rest: &str| Verb::parse(&text(&format!("\"transfer\",\"conversation\":\"{ID}\"{rest}")), None);
-        assert_eq!(
-            to(",\"group\":\"b\"").unwrap(),
-            Verb::Transfer(offer, Destination::Group("b".into()))
-        );
+        let to =
+            |rest: &str| Verb::parse(&text(&format!("\"transfer\",\"conversation\":\"{ID}\"{rest}")), None);
+        assert_eq!(to(",\"group\":\"b\"").unwrap(), Verb::Transfer(offer, Destination::Group("b".into())));
         for (answer, part) in [
             (text("\"accept\""), "offer: missing"),
             (text("\"accept\",\"offer\":\"x\""), "offer: \"x\" is no ULID"),

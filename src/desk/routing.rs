@@ -7,6 +7,7 @@ use ahash::AHashMap;
 use cel::Env;
 use jiff::tz::TimeZone;
 
+use super::assigned::Assigned;
 use super::condition::{Condition, ConditionError};
 use super::document::ContextRules;
 use super::facts::Facts;
@@ -29,14 +30,20 @@ pub struct Tenant {
     pub(super) rules: Vec<Rule>,
     pub(super) default: Rule,
     contexts: ContextRules,
+    /// Sorted by name.
+    channels: Vec<(Arc<str>, u32)>,
     pub(super) env: Arc<Env>,
 }
 
-/// An agent group in `shared` mode: agents take its messages by the shared subscription of its name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An agent group. In `shared` mode agents take its messages by the shared subscription of its name, in `assigned`
+/// mode the desk opens conversations and offers each to one agent at a time.
+#[derive(Debug, Clone)]
 pub struct Group {
     /// The name: the `ShareName` too, and a level of the group's topics.
     pub name: Arc<str>,
+    /// What `assigned` mode is set to; `None`: `shared` mode. The fields below are of that one, and in `assigned` mode
+    /// their defaults.
+    pub assigned: Option<Arc<Assigned>>,
     /// How a message finds one of the members.
     pub strategy: Strategy,
     /// The topic level whose text a sticky strategy keys on, counted from 1 over the whole topic name: in
@@ -172,7 +179,14 @@ impl Tenant {
         contexts: ContextRules,
     ) -> Self {
         groups.sort_by(|a, b| a.name.cmp(&b.name));
-        Self { name, zone, groups, rules, default, contexts, env }
+        Self { name, zone, groups, rules, default, contexts, channels: Vec::new(), env }
+    }
+
+    /// With the weights of channels by name.
+    #[must_use]
+    pub(crate) fn with_channels(self, mut channels: Vec<(Arc<str>, u32)>) -> Self {
+        channels.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Self { channels, ..self }
     }
 
     /// The name.
@@ -194,6 +208,18 @@ impl Tenant {
     /// The groups, by name.
     pub fn groups(&self) -> impl Iterator<Item = &Group> {
         self.groups.iter().map(|group| &**group)
+    }
+
+    /// How much of an agent's capacity a conversation on this channel takes, 1 to 1000; 1 for a channel that the file
+    /// does not name.
+    pub fn channel_weight(&self, channel: &str) -> u32 {
+        let at = self.channels.binary_search_by(|(name, _)| (**name).cmp(channel));
+        at.ok().and_then(|at| self.channels.get(at)).map_or(1, |(_, weight)| *weight)
+    }
+
+    /// Whether any group is in `assigned` mode.
+    pub fn has_assigned(&self) -> bool {
+        self.groups().any(Group::is_assigned)
     }
 
     /// The rules in their order, the default last.
@@ -252,6 +278,11 @@ impl Tenant {
 }
 
 impl Group {
+    /// Whether it is in `assigned` mode.
+    pub fn is_assigned(&self) -> bool {
+        self.assigned.is_some()
+    }
+
     /// What a sticky strategy keys on in a topic name: its level [`Group::key_level`], or nothing if the name
     /// has fewer.
     pub fn key<'t>(&self, topic: &'t str) -> &'t str {
@@ -352,7 +383,8 @@ name = "other""#;
             payload: &payload,
             properties: &[],
             context: context.as_ref(),
-            previous: ("", ""), now_ms: 0,
+            previous: ("", ""),
+            now_ms: 0,
         };
         let decision = routing.tenant("main").unwrap().route(&message);
         (decision.rule.name.to_string(), decision.group().name.to_string(), decision.failed_rules)

@@ -23,7 +23,7 @@ const BLOCK: usize = 64;
 const BLOCK_BYTES: usize = 64 * 1024;
 
 /// Messages that may wait for an agent, and their bytes: none of them goes into a block before somebody has had it.
-pub const MOST_WAITING: usize = 1_000;
+const MOST_WAITING: usize = 1_000;
 const MOST_WAITING_BYTES: usize = 1 << 20;
 
 /// What tells a message that comes again: of one with an id of its own that, else of the packet that it came in.
@@ -72,6 +72,8 @@ pub struct Thread {
     seq: u32,
     /// Up to this number all was handed to an agent.
     told: u32,
+    /// Up to this number all was announced.
+    announced: u32,
     /// The last number of each block.
     blocks: Vec<u32>,
     marks: VecDeque<u64>,
@@ -93,6 +95,7 @@ struct Record {
     opened_at: u64,
     seq: u32,
     told: u32,
+    announced: u32,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     blocks: Vec<u32>,
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
@@ -132,6 +135,7 @@ impl Thread {
             opened_at,
             seq: 0,
             told: 0,
+            announced: 0,
             blocks: Vec::new(),
             marks: past.map(|past| past.marks.clone()).unwrap_or_default(),
             tail: VecDeque::new(),
@@ -181,6 +185,16 @@ impl Thread {
         (self.agent, self.group, self.bot) = (None, group, false);
     }
 
+    /// Notes that a message was announced.
+    pub fn announced(&mut self, seq: u32) {
+        self.announced = self.announced.max(seq);
+    }
+
+    /// Messages that may not have been announced when the process ended.
+    pub fn unannounced(&self) -> impl Iterator<Item = &Entry> {
+        self.tail.iter().filter(|entry| entry.seq > self.announced)
+    }
+
     /// The messages that are in no block, in order.
     pub fn tail(&self) -> impl Iterator<Item = &Entry> {
         self.tail.iter()
@@ -225,6 +239,7 @@ impl Thread {
             opened_at: self.opened_at,
             seq: self.seq,
             told: self.told,
+            announced: self.announced,
             blocks: self.blocks.clone(),
             marks: self.marks.clone(),
         };
@@ -234,7 +249,8 @@ impl Thread {
 
     /// Reads what was stored.
     pub fn read(record: &[u8]) -> Option<Self> {
-        let record: Record = serde_json::from_slice(record).ok().filter(|record: &Record| record.v == FORM)?;
+        let record: Record =
+            serde_json::from_slice(record).ok().filter(|record: &Record| record.v == FORM)?;
         Some(Self {
             conversation: Ulid::from_string(&record.conversation).ok()?.0,
             group: record.group,
@@ -243,6 +259,7 @@ impl Thread {
             opened_at: record.opened_at,
             seq: record.seq,
             told: record.told,
+            announced: record.announced,
             blocks: record.blocks,
             marks: record.marks,
             tail: VecDeque::new(),

@@ -289,7 +289,13 @@ labels! {
         Routed = "routed",
         /// No rule held; the tenant's default group took it.
         Default = "default",
-        /// Its topic, payload or properties are not what the desk takes.
+        /// It is part of a conversation.
+        Conversation = "conversation",
+        /// It has come before, and is not taken twice.
+        Repeated = "repeated",
+        /// Its group is closed or full, and the customer was told so.
+        TurnedAway = "turned_away",
+        /// Its topic, payload or properties are not what the desk takes, or there is no room for it.
         Refused = "refused",
         /// No tenant of that name is configured.
         UnknownTenant = "unknown_tenant",

@@ -5,7 +5,9 @@
 //! messages.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use dashmap::DashMap;
 use hashbrown::HashMap;
 
 use super::Core;
@@ -14,8 +16,8 @@ use super::publish::Refused;
 use super::shared::{Caps, Waiting};
 use crate::clock::Now;
 use crate::desk::{
-    Author, CONTENT_TYPE, Context, DeskTopic, Group, Inbound, Outbound, Payload, Question, QuestionError, Routing,
-    Tenant, desk_topic, envelope,
+    Author, CONTENT_TYPE, Context, ConversationId, Decision, DeskTopic, Group, Inbound, Outbound, Payload,
+    Question, QuestionError, Routing, Tenant, desk_topic, envelope,
 };
 use crate::message::{ELSEWHERE, MessageRef, NEVER};
 use crate::metrics::{DeskOutcome, PublishRefusal};
@@ -34,6 +36,10 @@ pub struct Desk {
     pub(super) contexts: Contexts,
     /// By tenant.
     backlogs: HashMap<Box<str>, Backlogs, ahash::RandomState>,
+    /// Conversations that wait in groups in `assigned` mode, by tenant and group.
+    depths: HashMap<Box<str>, HashMap<Arc<str>, AtomicU32, ahash::RandomState>, ahash::RandomState>,
+    /// The customers of open conversations.
+    pub(super) owners: DashMap<ConversationId, Arc<str>, ahash::RandomState>,
 }
 
 /// What waits in the backlogs of a tenant's groups.
@@ -44,16 +50,56 @@ impl Desk {
     pub fn new(routing: Arc<Routing>) -> Self {
         let groups = |t: &Tenant| t.groups().map(|g| (g.name.clone(), Arc::default())).collect();
         let backlogs = routing.tenants().map(|t| (t.name().into(), groups(t))).collect();
-        Self { backlogs, contexts: Contexts::default(), routing }
+        let depths = |t: &Tenant| {
+            t.groups().filter(|g| g.is_assigned()).map(|g| (g.name.clone(), AtomicU32::new(0))).collect()
+        };
+        let depths = routing.tenants().map(|t| (t.name().into(), depths(t))).collect();
+        Self { backlogs, contexts: Contexts::default(), depths, owners: DashMap::default(), routing }
     }
 
-    fn context(&self, tenant: &str, customer: &str, now: Now) -> Option<Context> {
+    pub(super) fn context(&self, tenant: &str, customer: &str, now: Now) -> Option<Context> {
         let topic = format!("{}{tenant}/customer/{customer}/context", crate::desk::PREFIX);
         self.contexts.read(&topic, now)
     }
 
     fn backlog(&self, tenant: &Tenant, group: &Group) -> Option<&Arc<Waiting>> {
         self.backlogs.get(tenant.name())?.get(&group.name)
+    }
+
+    /// How many conversations wait in a group, as its floor says.
+    pub(super) fn show_depth(&self, tenant: &str, group: &str, depth: u32) {
+        if let Some(shown) = self.depths.get(tenant).and_then(|groups| groups.get(group)) {
+            shown.store(depth, Ordering::Release);
+        }
+    }
+
+    /// Whether a group in `assigned` mode has as many conversations waiting as it may.
+    pub(super) fn is_full(&self, tenant: &Tenant, group: &Group) -> bool {
+        let depth = self.depths.get(tenant.name()).and_then(|groups| groups.get(&group.name));
+        let depth = depth.map_or(0, |depth| depth.load(Ordering::Acquire));
+        group.assigned.as_ref().is_some_and(|assigned| depth >= assigned.max_queue)
+    }
+
+    /// Whether a group in `assigned` mode is open at this time.
+    pub(super) fn is_open(&self, tenant: &Tenant, group: &Group, now: Now) -> bool {
+        let hours = group.assigned.as_ref().and_then(|assigned| assigned.hours.as_ref());
+        hours.is_none_or(|hours| hours.is_open(tenant.time_zone(), now.unix.cast_signed()))
+    }
+
+    /// Whether a group in `assigned` mode takes a conversation now.
+    pub(super) fn takes(&self, tenant: &Tenant, group: &Group, now: Now) -> bool {
+        self.is_open(tenant, group, now) && !self.is_full(tenant, group)
+    }
+
+    /// What is said of a group in `assigned` mode.
+    pub(super) fn status(&self, tenant: &str, group: &str, now: Now) -> &'static str {
+        let Some(tenant) = self.routing.tenant(tenant) else { return "closed" };
+        match tenant.group(group) {
+            Some(group) if !self.is_open(tenant, group, now) => "closed",
+            Some(group) if self.is_full(tenant, group) => "full",
+            Some(_) => "open",
+            None => "closed",
+        }
     }
 
     /// Whether a group's backlog takes no more: its messages are refused while they can be, at the publisher.
@@ -93,6 +139,12 @@ impl Core {
     ) -> Option<Result<bool, Refused>> {
         match *topic {
             DeskTopic::CustomerUp { tenant, customer } => {
+                let exchange = self.exchange.clone();
+                let known = exchange.desk.as_ref().and_then(|desk| desk.routing.tenant(tenant));
+                if let Some(tenant) = known.filter(|tenant| tenant.has_assigned()) {
+                    // The home of its conversation counts it.
+                    return Some(self.write_to_desk(tenant, customer, m).map(|()| true));
+                }
                 let outcome = self.customer_writes(tenant, customer, m);
                 let (Ok(counted) | Err((counted, _))) = outcome;
                 self.clients.counters.desk_messages.bump(counted);
@@ -111,6 +163,7 @@ impl Core {
                 Some(Err(Refused::new(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR, PublishRefusal::Desk)))
             }
             DeskTopic::CustomerContext { .. } | DeskTopic::Other => None,
+            _ => self.assigned_desk(topic, m),
         }
     }
 
@@ -150,9 +203,32 @@ impl Core {
             now_ms: now.unix.cast_signed(),
         });
         self.clients.counters.desk_rule_errors += u64::from(decision.failed_rules);
+        let plain = MessageRef { payload: &plain, snappy: false, ..*m };
+        let outcome = self.to_shared_group(tenant, customer, &plain, &decision);
+        let outcome = outcome.map_err(|refused| (DeskOutcome::Refused, refused))?;
+        // Whoever watches the customer's own topic sees the message as it was published.
+        self.pass(&MessageRef { retain: false, ..*m });
+        Ok(outcome)
+    }
+
+    /// A customer's message goes to the queue of a group in `shared` mode as an envelope.
+    pub(super) fn to_shared_group(
+        &mut self,
+        tenant: &Tenant,
+        customer: &str,
+        m: &MessageRef<'_>,
+        decision: &Decision<'_>,
+    ) -> Result<DeskOutcome, Refused> {
+        let exchange = self.exchange.clone();
+        let quota = Refused::new(ReasonCode::QUOTA_EXCEEDED, PublishRefusal::QuotaExceeded);
+        let desk = exchange.desk.as_ref().ok_or(quota)?;
+        let (now, payload) = (self.clients.now, Payload::new(m.payload));
+        let properties = PublishProperties::decode(m.properties).unwrap_or(PublishProperties::EMPTY);
+        let user: Vec<(&str, &str)> =
+            properties.user.iter().filter(|(name, _)| *name != CONTENT_ENCODING).collect();
         let group = decision.rule.choose(|group| desk.full(tenant, group));
         if desk.full(tenant, group) {
-            return Err(refused(ReasonCode::QUOTA_EXCEEDED, PublishRefusal::QuotaExceeded));
+            return Err(quota);
         }
         let outbound = Outbound {
             author: Author::Customer(customer),
@@ -163,11 +239,11 @@ impl Core {
             id: self.next_ulid(now.unix),
             at_ms: now.unix,
         };
-        let mut json = Vec::with_capacity(plain.len() + 256);
+        let mut json = Vec::with_capacity(m.payload.len() + 256);
         // Base64 and escapes make an envelope larger than what came in.
         let maximum = 2 * exchange.settings.limits.max_packet as usize;
         if envelope(&outbound, maximum, &mut json).is_err() {
-            return Err(refused(ReasonCode::QUOTA_EXCEEDED, PublishRefusal::Desk));
+            return Err(Refused::new(ReasonCode::QUOTA_EXCEEDED, PublishRefusal::Desk));
         }
         let topic = tenant.queue_topic(group, customer);
         self.pass(&MessageRef {
@@ -180,8 +256,6 @@ impl Core {
             retain: false,
             snappy: false,
         });
-        // Whoever watches the customer's own topic sees the message as it was published.
-        self.pass(&MessageRef { retain: false, ..*m });
         let default = decision.rule.when.is_none();
         Ok(if default { DeskOutcome::Default } else { DeskOutcome::Routed })
     }
@@ -199,7 +273,7 @@ impl Core {
     }
 
     /// The bits of a ULID: the time, then 80 random bits.
-    fn next_ulid(&mut self, now_ms: u64) -> u128 {
+    pub(super) fn next_ulid(&mut self, now_ms: u64) -> u128 {
         u128::from(now_ms) << 80 | (self.random.u128(..) >> 48)
     }
 

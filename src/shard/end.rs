@@ -97,6 +97,7 @@ impl Core {
     /// A session has lost its connection.
     fn go_offline(&mut self, key: u32) {
         let now = self.clients.now.mono;
+        self.undeclare(key);
         let Some(session) = self.clients.sessions.get_mut(key as usize) else { return };
         session.lose_connection(now);
         if session.expiry == 0 {

@@ -300,13 +300,20 @@ impl Ledger {
         self.assurances.push_back(Assurance { sequence, session, generation, number });
     }
 
-    fn put(&mut self, table: Table, key: impl FnOnce(&mut Vec<u8>), value: impl FnOnce(&mut Vec<u8>)) {
+    /// Sets a document of the desk's tables.
+    pub(super) fn put(
+        &mut self,
+        table: Table,
+        key: impl FnOnce(&mut Vec<u8>),
+        value: impl FnOnce(&mut Vec<u8>),
+    ) {
         if self.on() {
             self.submission.batch.put(table, key, value);
         }
     }
 
-    fn delete(&mut self, table: Table, key: impl FnOnce(&mut Vec<u8>)) {
+    /// Deletes one.
+    pub(super) fn delete(&mut self, table: Table, key: impl FnOnce(&mut Vec<u8>)) {
         if self.on() {
             self.submission.batch.delete(table, key);
         }

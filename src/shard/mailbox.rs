@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use super::errands::Errand;
+use super::publish::Refused;
 use crate::message::{ELSEWHERE, Message, MessageRef, Millis, Via};
 use crate::protocol::QoS;
 use crate::store::Sequence;
@@ -56,6 +58,10 @@ pub enum Mail {
     Changed(Serial),
     /// A message with this serial could be taken for nobody there.
     Refused(Serial),
+    /// Something for the desk to do there.
+    Errand(Box<Errand>, Serial),
+    /// What was asked for under this serial is refused there.
+    Denied(Serial, Refused),
     /// Show retained messages to a subscriber there.
     Ask(Box<Question>),
     /// An answer to [`Mail::Ask`].
@@ -184,6 +190,7 @@ impl Batch {
                 Mail::Large(m, _) | Mail::Retain(m, _) => m.weight(),
                 Mail::Change(m, _) => m.weight() + DOCUMENT,
                 Mail::Share(s) | Mail::Bounce(s) => s.message.weight(),
+                Mail::Errand(errand, _) => errand.weight(),
                 _ => 0,
             };
         self.mail.push(mail);

@@ -5,6 +5,7 @@
 //! simulator drive the same code.
 
 mod acks;
+mod announcing;
 mod answers;
 mod backlog;
 mod bytes;
@@ -17,6 +18,8 @@ pub mod desk;
 mod door;
 mod encoding;
 mod end;
+pub mod errands;
+mod floors;
 mod group;
 pub mod interest;
 pub mod ledger;
@@ -34,6 +37,7 @@ pub mod shared;
 mod shelf;
 mod sticky;
 mod subscribe;
+mod threads;
 mod ticks;
 pub mod timers;
 mod unwell;
@@ -117,6 +121,11 @@ impl Exchange {
             return 0;
         }
         (self.place.hash_one(name) % self.mailboxes.len() as u64) as ShardId
+    }
+
+    /// As [`Self::home`], of what is no text.
+    fn home_of(&self, what: &impl std::hash::Hash) -> ShardId {
+        (self.place.hash_one(what) % self.mailboxes.len() as u64) as ShardId
     }
 
     fn shards(&self) -> ShardId {
@@ -212,6 +221,20 @@ pub struct Core {
     refused_by_all: bool,
     /// How the store was when the turn began.
     health: Health,
+    /// What the desk is going to say.
+    announcements: announcing::Announcements,
+    /// Conversations of the customers who live here.
+    threads: threads::Threads,
+    /// Agents and queues of the tenants who live here.
+    floors: floors::Floors,
+    /// Which agents clients have declared themselves to be, by session.
+    declared: hashbrown::HashMap<u32, Vec<errands::Declared>, ahash::RandomState>,
+    /// Numbers of their connections.
+    links: u64,
+    /// Milliseconds since the epoch when the clock of this process was zero.
+    epoch: u64,
+    /// The packet whose message is entering, and whether it says that it comes again.
+    packet: (Option<crate::protocol::PacketId>, bool),
 }
 
 impl Core {
@@ -244,9 +267,17 @@ impl Core {
             draining: false,
             refused_by_all: false,
             health: Health::Fine,
+            announcements: announcing::Announcements::default(),
+            threads: threads::Threads::default(),
+            floors: floors::Floors::default(),
+            declared: hashbrown::HashMap::default(),
+            links: 0,
+            epoch: now.unix.saturating_sub(now.mono),
+            packet: (None, false),
             exchange,
         };
         core.open_desk_groups();
+        core.open_floors();
         core
     }
 

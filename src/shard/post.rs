@@ -9,6 +9,7 @@ use super::group::Over;
 use super::interest::Mask;
 use super::lookups::Purpose;
 use super::mailbox::{Gone, Join, Mail, Serial, Share};
+use super::publish::TAKEN_BY_NOBODY;
 use super::records;
 use super::{Core, End, ShardId};
 use crate::message::{ELSEWHERE, MessageRef, SubscriptionIds, Via};
@@ -85,7 +86,9 @@ impl Core {
             }
             Mail::Change(message, serial) => self.change_arrives(from, &message, serial),
             Mail::Changed(serial) => self.clients.ledger.told(serial),
-            Mail::Refused(serial) => self.refused_elsewhere(serial),
+            Mail::Refused(serial) => self.refused_elsewhere(serial, TAKEN_BY_NOBODY),
+            Mail::Errand(errand, serial) => self.errand_arrives(from, *errand, serial),
+            Mail::Denied(serial, refused) => self.refused_elsewhere(serial, refused),
             Mail::Ask(question) => {
                 if let Some(page) = self.answer(&question) {
                     self.post(question.shard, Mail::Page(Box::new(page)));
@@ -323,8 +326,10 @@ impl Core {
                 }
                 Purpose::Backlog { text, numbers } => self.backlog_came(&text, &numbers, &found.values),
                 Purpose::Page(incomplete) => self.complete(*incomplete, &found.values),
+                Purpose::Transcript(page) => self.show_transcript(*page, &found.values),
             }
         }
+        self.announce_due();
         if !self.clients.ledger.waiting() {
             return;
         }

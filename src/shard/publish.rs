@@ -27,7 +27,8 @@ impl Refused {
 }
 
 /// Nobody who should have got the message could take it, or it could not be retained.
-const TAKEN_BY_NOBODY: Refused = Refused::new(ReasonCode::QUOTA_EXCEEDED, PublishRefusal::QuotaExceeded);
+pub(super) const TAKEN_BY_NOBODY: Refused =
+    Refused::new(ReasonCode::QUOTA_EXCEEDED, PublishRefusal::QuotaExceeded);
 
 impl Core {
     pub(super) fn publish(&mut self, key: u32, session: u32, publish: &Publish<'_>) -> Result<(), End> {
@@ -82,6 +83,7 @@ impl Core {
             snappy,
         };
         self.refused_by_all = false;
+        self.packet = (publish.packet_id, publish.dup);
         let outcome = judged
             .and_then(|()| self.check_topic(topic))
             .and_then(|()| self.can_be_kept(session, &message))
@@ -200,7 +202,7 @@ impl Core {
     }
 
     /// Another shard could not take a message whose answer waits.
-    pub(super) fn refused_elsewhere(&mut self, serial: Serial) {
+    pub(super) fn refused_elsewhere(&mut self, serial: Serial, refused: Refused) {
         self.clients.ledger.told(serial);
         let Some((key, answer)) = self.clients.ledger.answer_to(serial) else { return };
         let Answer::Ack(kind @ (AckKind::PubAck | AckKind::PubRec), id, reason) = answer else { return };
@@ -208,8 +210,8 @@ impl Core {
             return;
         }
         let (kind, id) = (*kind, *id);
-        *reason = TAKEN_BY_NOBODY.code;
-        self.clients.counters.publishes_refused.bump(TAKEN_BY_NOBODY.why);
+        *reason = refused.code;
+        self.clients.counters.publishes_refused.bump(refused.why);
         let Some(link) = self.clients.connections.get(key as usize).map(|client| &client.link) else {
             return;
         };
@@ -219,7 +221,7 @@ impl Core {
         }
         if !v5 {
             let why = "the message was refused";
-            self.end(key, End::new(CloseReason::PublishRefused, TAKEN_BY_NOBODY.code, why));
+            self.end(key, End::new(CloseReason::PublishRefused, refused.code, why));
         }
     }
 

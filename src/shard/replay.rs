@@ -10,7 +10,6 @@ use std::sync::atomic::{Ordering, fence};
 use super::Core;
 use super::door::granted;
 use super::mailbox::{Mail, Page, Question};
-use super::retained::own;
 use super::wire::Outgoing;
 use crate::message::{Message, SubscriptionIds};
 use crate::protocol::QoS;
@@ -42,7 +41,9 @@ impl Core {
     /// Notes that a new subscription is to be shown what is retained [MQTT-3.3.1-9].
     pub(super) fn queue_replay(&mut self, session: u32, filter: Arc<str>, options: SubscriptionOptions) {
         let retained = self.exchange.retained.load(Ordering::Acquire);
-        let nothing = retained == 0 && self.exchange.shards() == 1 && !own(&filter);
+        // What the broker says of itself is not counted.
+        let own = self.own(&filter) || self.has_floors();
+        let nothing = retained == 0 && self.exchange.shards() == 1 && !own;
         if !self.exchange.settings.retained.enabled || nothing {
             return;
         }

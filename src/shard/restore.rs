@@ -11,11 +11,14 @@ use std::thread;
 use hashbrown::{HashMap, HashSet};
 
 use super::clients::open_outbox;
+use super::floors::read_key;
 use super::mailbox::{Gone, Join};
 use super::records::{self, Owed};
 use super::subscribe::{insert_filter, place};
+use super::threads::key_of;
 use super::{Core, ShardId};
 use crate::clock::Now;
+use crate::desk::{Past, Thread};
 use crate::protocol::{PacketId, QoS};
 use crate::session::{Membership, Session};
 use crate::store::{Batch, LoadError, Store, Table};
@@ -41,6 +44,12 @@ pub struct Restored {
     pub retained: usize,
     /// Messages that groups have to give.
     pub given: usize,
+    /// Agents.
+    pub agents: usize,
+    /// Conversations.
+    pub conversations: usize,
+    /// Their messages that are in no block of a transcript.
+    pub messages: usize,
     /// Documents that belong to nothing any more, deleted.
     pub orphans: usize,
     /// Documents that could not be read. They stay in the store.
@@ -86,6 +95,11 @@ pub fn restore(
         Table::Owed,
         Table::Retained,
         Table::Groups,
+        Table::Agents,
+        Table::Conversations,
+        Table::Threads,
+        Table::Tails,
+        Table::Archive,
     ];
     let mut orphans = Vec::new();
     // Reading and decompressing takes as long as what is made of it: one thread does the one, this one the other.
@@ -113,7 +127,7 @@ pub fn restore(
 /// Reads tables in this order, a page at a time; with the last of a table comes how many documents it has.
 fn read(
     store: &dyn Store,
-    order: [Table; 7],
+    order: [Table; 12],
     to: &SyncSender<(Table, Batch, usize, bool)>,
 ) -> Result<(), LoadError> {
     for table in order {
@@ -157,6 +171,10 @@ impl Restoring<'_> {
             Table::Owed => self.owed(key, value),
             Table::Retained => self.retained(key, value),
             Table::Groups => self.group(key, value),
+            Table::Agents | Table::Conversations => self.on_floor(table, key, value),
+            Table::Threads | Table::Tails | Table::Archive => self.of_customer(table, key, value),
+            // Read when somebody asks for them.
+            Table::Transcripts => Outcome::Restored,
         }
     }
 
@@ -346,6 +364,56 @@ impl Restoring<'_> {
         Outcome::Restored
     }
 
+    fn on_floor(&mut self, table: Table, key: &[u8], value: &[u8]) -> Outcome {
+        let Some((tenant, _)) = read_key(key) else { return Outcome::Unreadable };
+        let shard = self.cores.first().map_or(0, |core| core.floor_home(tenant));
+        let Some(core) = self.core(shard) else { return Outcome::Unreadable };
+        let agent = table == Table::Agents;
+        let restored =
+            if agent { core.restore_agent(tenant, value) } else { core.restore_conversation(tenant, value) };
+        match restored {
+            Ok(true) => {
+                self.report.agents += usize::from(agent);
+                self.report.conversations += usize::from(!agent);
+                Outcome::Restored
+            }
+            // Its tenant has no groups in `assigned` mode any more; it may have them again.
+            Ok(false) | Err(_) => Outcome::Unreadable,
+        }
+    }
+
+    fn of_customer(&mut self, table: Table, key: &[u8], value: &[u8]) -> Outcome {
+        let Some((tenant, rest)) = read_key(key) else { return Outcome::Unreadable };
+        let (customer, id) = match (table, read_key(rest)) {
+            (Table::Threads, None) => (std::str::from_utf8(rest), &[][..]),
+            (_, Some((customer, id))) => (Ok(customer), id),
+            (_, None) => return Outcome::Unreadable,
+        };
+        let Ok(customer) = customer else { return Outcome::Unreadable };
+        let shard = self.cores.first().map_or(0, |core| core.customer_home(tenant, customer));
+        let customer = key_of(tenant, customer);
+        let Some(core) = self.core(shard) else { return Outcome::Unreadable };
+        match table {
+            Table::Threads => {
+                let Some(thread) = Thread::read(value) else { return Outcome::Unreadable };
+                core.threads.restore(customer, thread);
+            }
+            Table::Archive => {
+                let Some(past) = Past::read(value) else { return Outcome::Unreadable };
+                core.threads.keep(customer, past);
+            }
+            _ => {
+                let Some((id, seq)) = id.split_first_chunk::<16>() else { return Outcome::Unreadable };
+                let Ok(seq) = seq.try_into().map(u32::from_be_bytes) else { return Outcome::Unreadable };
+                if !core.threads.restore_message(&customer, u128::from_be_bytes(*id), seq, value) {
+                    return Outcome::Orphan;
+                }
+                self.report.messages += 1;
+            }
+        }
+        Outcome::Restored
+    }
+
     fn finish(&mut self, orphans: &[(Table, Box<[u8]>)]) {
         for (table, key) in orphans {
             // In the lane of its session, which may write such a document anew.
@@ -366,6 +434,8 @@ impl Restoring<'_> {
             }
         }
         for core in self.cores.iter_mut() {
+            core.announce_again();
+            core.resume_floors();
             let keys: Vec<u32> = core.clients.sessions.iter().map(|(key, _)| key as u32).collect();
             for key in keys {
                 core.arm_session(key);

@@ -28,12 +28,17 @@ const SWEEP: usize = 1024;
 /// Bytes that are read from the store for one page, roughly.
 const PAGE_BYTES: usize = 1 << 20;
 
-/// Whether the broker alone publishes to a topic.
-pub(super) fn own(topic: &str) -> bool {
-    topic.starts_with('$')
-}
-
 impl Core {
+    /// Whether the broker alone publishes to a topic, and says it anew in each process.
+    pub(super) fn own(&self, topic: &str) -> bool {
+        if topic.starts_with('$') {
+            return true;
+        }
+        let Some(DeskTopic::Own { tenant }) = desk_topic(topic) else { return false };
+        let desk = self.exchange.desk.as_ref();
+        desk.and_then(|desk| desk.routing.tenant(tenant)).is_some_and(crate::desk::Tenant::has_assigned)
+    }
+
     /// Keeps a message published with RETAIN on the shard where its topic lives [MQTT-3.3.1-5].
     pub(super) fn retain(&mut self, m: &MessageRef<'_>, owned: &mut Option<Arc<Message>>) {
         let kept = MessageRef { from: ELSEWHERE, ..*m };
@@ -52,7 +57,7 @@ impl Core {
         let exchange = &self.exchange;
         let topic = message.view().topic;
         // What the broker says of itself has no bound but its own number, and takes no customer's place.
-        let counted = usize::from(!own(topic));
+        let counted = usize::from(!self.own(topic));
         if message.payload().is_empty() {
             // An empty one removes what was retained and is not kept itself [MQTT-3.3.1-6] [MQTT-3.3.1-7].
             if self.retained.clear(topic, self.shelved(topic)) {
@@ -90,7 +95,7 @@ impl Core {
     /// Whether a topic's message may leave memory: the store has it, and it is no context, which the desk reads itself.
     fn shelved(&self, topic: &str) -> bool {
         self.clients.ledger.on()
-            && !own(topic)
+            && !self.own(topic)
             && !matches!(desk_topic(topic), Some(DeskTopic::CustomerContext { .. }))
     }
 

@@ -29,6 +29,8 @@ impl Core {
         self.sweep_groups();
         self.sweep_contexts();
         self.sweep_retained();
+        self.tick_floors();
+        self.sweep_transcripts();
         self.clients.expanded.forget();
         self.take_census();
     }

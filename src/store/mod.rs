@@ -45,11 +45,23 @@ pub enum Table {
     Retained = 6,
     /// What waits in shared groups, by the group's text and number.
     Groups = 7,
+    /// Conversations of groups in `assigned` mode, by tenant and id.
+    Conversations = 8,
+    /// Agents, by tenant and name.
+    Agents = 9,
+    /// What customers' homes know of open conversations, by tenant and customer.
+    Threads = 10,
+    /// Messages of open conversations that are in no block yet, by tenant, customer, conversation and number.
+    Tails = 11,
+    /// Blocks of transcripts, by conversation and the number of the last message.
+    Transcripts = 12,
+    /// Conversations that are over, by tenant, customer and conversation.
+    Archive = 13,
 }
 
 impl Table {
     /// All tables, in the order of their numbers.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 13] = [
         Self::Sessions,
         Self::Subscriptions,
         Self::Received,
@@ -57,6 +69,12 @@ impl Table {
         Self::Bodies,
         Self::Retained,
         Self::Groups,
+        Self::Conversations,
+        Self::Agents,
+        Self::Threads,
+        Self::Tails,
+        Self::Transcripts,
+        Self::Archive,
     ];
 
     /// The table with this number.
@@ -74,6 +92,12 @@ impl Table {
             Self::Bodies => "bodies",
             Self::Retained => "retained",
             Self::Groups => "groups",
+            Self::Conversations => "conversations",
+            Self::Agents => "agents",
+            Self::Threads => "threads",
+            Self::Tails => "tails",
+            Self::Transcripts => "transcripts",
+            Self::Archive => "archive",
         }
     }
 }

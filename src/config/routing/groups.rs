@@ -1,15 +1,17 @@
 //! Tenants' time zones and groups: from raw values to what the desk wants.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use toml::Spanned;
 
 use super::Resolve;
-use super::raw::RawGroup;
+use super::raw::{RawChannel, RawGroup};
 use crate::config::raw::Count;
 use crate::config::values::PLENTY;
-use crate::desk::{Group, Strategy};
+use crate::desk::{Day, Group, Strategy};
 use crate::spelling::{closest, suggest};
 
 /// How many messages a group's backlog holds if the file does not say.
@@ -19,6 +21,26 @@ const BACKLOG_BYTES: u64 = 64 << 20;
 
 /// The default key level, and the last level of a queue topic: the customer.
 const CUSTOMER_LEVEL: u8 = 7;
+
+const MAX_CHANNELS: usize = 64;
+
+/// How a group works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    Shared,
+    Assigned,
+}
+
+impl Mode {
+    const NAMES: [(&'static str, Self); 2] = [("shared", Self::Shared), ("assigned", Self::Assigned)];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::Assigned => "assigned",
+        }
+    }
+}
 
 impl Resolve<'_> {
     pub(super) fn zone(&mut self, zone: Option<&Spanned<String>>) -> Option<TimeZone> {
@@ -47,10 +69,11 @@ impl Resolve<'_> {
         &mut self,
         raw: &Spanned<RawGroup>,
         names: &mut HashMap<String, u32>,
+        holidays: &BTreeSet<Day>,
     ) -> Option<Group> {
         let (table, raw) = (raw.span(), raw.get_ref());
         let name = self.name(&table, raw.name.as_ref(), "tenant.group.name", "e.g. \"sales\"", names);
-        self.mode(raw.mode.as_ref());
+        let mode = self.mode(&table, raw);
         let values = &mut self.values;
         let strategy =
             values.choice("tenant.group.strategy", &raw.strategy, Strategy::Sticky, &Strategy::NAMES);
@@ -64,20 +87,56 @@ impl Resolve<'_> {
         );
         let backlog_bytes =
             values.size("tenant.group.backlog_bytes", &raw.backlog_bytes, BACKLOG_BYTES, 1024..=PLENTY);
-        Some(Group { name: name?, strategy, key_level, backlog_messages, backlog_bytes })
+        let settings = self.assigned(raw, holidays);
+        let assigned = (mode == Some(Mode::Assigned)).then(|| Arc::new(settings));
+        Some(Group { name: name?, assigned, strategy, key_level, backlog_messages, backlog_bytes })
     }
 
-    fn mode(&mut self, mode: Option<&Spanned<String>>) {
-        let Some(mode) = mode else { return };
-        let (wrong, right) = match mode.get_ref().as_str() {
-            "shared" => return,
-            "assigned" => (
-                "\"assigned\" is not possible: this version routes in `shared` mode only".to_owned(),
-                "mode = \"shared\"".to_owned(),
-            ),
-            other => (format!("\"{other}\" is no mode"), suggest(other, &["shared"])),
+    /// The weights of channels by name.
+    pub(super) fn channels(&mut self, raw: &[Spanned<RawChannel>]) -> Vec<(Arc<str>, u32)> {
+        let mut names = HashMap::new();
+        let taken = self.values.at_most("tenant.channel", raw, MAX_CHANNELS, "channels in a tenant");
+        taken.iter().filter_map(|channel| self.channel(channel, &mut names)).collect()
+    }
+
+    fn channel(
+        &mut self,
+        raw: &Spanned<RawChannel>,
+        names: &mut HashMap<String, u32>,
+    ) -> Option<(Arc<str>, u32)> {
+        let (table, raw) = (raw.span(), raw.get_ref());
+        let name = self.name(&table, raw.name.as_ref(), "tenant.channel.name", "e.g. \"voice\"", names);
+        let weight = self.values.count("tenant.channel.weight", &raw.weight, 1, 1..=1000);
+        Some((name?, weight))
+    }
+
+    /// The mode of a group, and a problem with each key of the other one.
+    fn mode(&mut self, table: &Range<usize>, raw: &RawGroup) -> Option<Mode> {
+        let mode = self.mode_of(table, raw);
+        if let (None, Some(word)) = (mode, &raw.mode) {
+            let wrong = format!("\"{}\" is no mode", word.get_ref());
+            let right = suggest(word.get_ref(), &Mode::NAMES.map(|(name, _)| name));
+            self.values.problem(&word.span(), "tenant.group.mode", wrong, right);
+        }
+        let mode = mode?;
+        let (other, misplaced) = match mode {
+            Mode::Shared => (Mode::Assigned, keys_of_assigned(raw)),
+            Mode::Assigned => (Mode::Shared, keys_of_shared(raw)),
         };
-        self.values.problem(&mode.span(), "tenant.group.mode", wrong, right);
+        for (key, span) in misplaced {
+            let wrong = format!("a group in {} mode has none", mode.name());
+            let right = format!("remove it, or mode = \"{}\"", other.name());
+            self.values.problem(&span, &format!("tenant.group.{key}"), wrong, right);
+        }
+        Some(mode)
+    }
+
+    /// The mode of a group; `None` if what stands there is none.
+    pub(super) fn mode_of(&self, table: &Range<usize>, raw: &RawGroup) -> Option<Mode> {
+        let Some(mode) = &raw.mode else {
+            return (!self.is_unread(table, "tenant.group.mode")).then_some(Mode::Shared);
+        };
+        Mode::NAMES.iter().find(|(name, _)| name == mode.get_ref()).map(|(_, mode)| *mode)
     }
 
     fn key_level(&mut self, level: &Count, strategy: Strategy) -> u8 {
@@ -90,4 +149,28 @@ impl Resolve<'_> {
         }
         self.values.count(key, level, CUSTOMER_LEVEL, 1..=CUSTOMER_LEVEL)
     }
+}
+
+/// What is there of the keys that only `shared` mode has.
+fn keys_of_shared(raw: &RawGroup) -> Vec<(&'static str, Range<usize>)> {
+    let keys = [
+        ("strategy", raw.strategy.as_ref().map(Spanned::span)),
+        ("key_level", raw.key_level.as_ref().map(Spanned::span)),
+        ("backlog_messages", raw.backlog_messages.as_ref().map(Spanned::span)),
+        ("backlog_bytes", raw.backlog_bytes.as_ref().map(Spanned::span)),
+    ];
+    keys.into_iter().filter_map(|(key, span)| Some((key, span?))).collect()
+}
+
+/// What is there of the tables that only `assigned` mode has.
+fn keys_of_assigned(raw: &RawGroup) -> Vec<(&'static str, Range<usize>)> {
+    let keys = [
+        ("assigned", raw.assigned.as_ref().map(Spanned::span)),
+        ("order", raw.order.as_ref().map(Spanned::span)),
+        ("weights", raw.weights.as_ref().map(Spanned::span)),
+        ("model", raw.model.as_ref().map(Spanned::span)),
+        ("step", raw.step.first().map(Spanned::span)),
+        ("hours", raw.hours.as_ref().map(Spanned::span)),
+    ];
+    keys.into_iter().filter_map(|(key, span)| Some((key, span?))).collect()
 }

@@ -4,8 +4,11 @@
 //! wrong is collected, never the end of the run, so an operator sees everything at once. What a rule means is
 //! `crate::desk`'s, which knows no file.
 
+mod assigned;
 mod context;
 mod groups;
+mod hours;
+mod links;
 mod raw;
 mod rules;
 
@@ -23,6 +26,8 @@ use raw::{RawFile, RawTenant};
 const MAX_TENANTS: usize = 256;
 /// Each keeps a backlog for as long as the broker runs.
 const MAX_GROUPS: usize = 256;
+/// Each rule may be evaluated for each message.
+const MAX_RULES: usize = 256;
 
 impl Routing {
     /// Reads a routing file and compiles its conditions. `file` is the name that problems are shown with.
@@ -67,15 +72,23 @@ impl Resolve<'_> {
         if self.values.problems.is_full() {
             return;
         }
+        if !self.is_unread(table, key) {
+            self.values.problem(table, key, wrong, right);
+        }
+    }
+
+    /// Whether a key of a table is there and could not be read.
+    fn is_unread(&self, table: &Range<usize>, key: &str) -> bool {
+        if self.unread.iter().all(|(_, unread)| unread != key) {
+            return false;
+        }
         let source = self.values.source;
         let line = source.line(table.start);
         // A table's keys follow its header: the next line that starts with a bracket ends it.
         let rest = source.text().get(table.start..).unwrap_or_default();
         let lines = rest.lines().skip(1).take_while(|line| !line.trim_start().starts_with("[[")).count();
         let last = line.saturating_add(u32::try_from(lines).unwrap_or(u32::MAX));
-        if !self.unread.iter().any(|(at, unread)| unread == key && (line..=last).contains(at)) {
-            self.values.problem(table, key, wrong, right);
-        }
+        self.unread.iter().any(|(at, unread)| unread == key && (line..=last).contains(at))
     }
 
     fn tenants(&mut self, raw: &RawFile) -> Vec<Tenant> {
@@ -95,10 +108,14 @@ impl Resolve<'_> {
         let (span, raw) = (raw.span(), raw.get_ref());
         let name = self.name(&span, raw.name.as_ref(), "tenant.name", "e.g. \"main\"", names);
         let zone = self.zone(raw.time_zone.as_ref());
+        let holidays = self.closed_on("tenant.holidays.closed_on", raw.holidays.closed_on.as_ref());
         let mut group_names = HashMap::new();
-        let groups = self.values.at_most("tenant.group", &raw.group, MAX_GROUPS, "groups in a tenant");
-        let groups: Vec<Arc<Group>> =
-            groups.iter().filter_map(|group| self.group(group, &mut group_names)).map(Arc::new).collect();
+        let taken = self.values.at_most("tenant.group", &raw.group, MAX_GROUPS, "groups in a tenant");
+        let groups: Vec<Arc<Group>> = taken
+            .iter()
+            .filter_map(|group| self.group(group, &mut group_names, &holidays))
+            .map(Arc::new)
+            .collect();
         if raw.group.is_empty() {
             self.missing(&span, "tenant.group", "at least one [[tenant.group]]");
         }
@@ -108,9 +125,12 @@ impl Resolve<'_> {
             .filter_map(|group| group.get_ref().name.as_ref())
             .map(|name| name.get_ref().as_str())
             .collect();
+        self.links(taken, &raw.rule);
         let (rules, default) = self.rules(&span, &raw.rule, &groups, &known);
         let contexts = self.context(&raw.context);
-        Some(Tenant::new(name?, zone?, Arc::clone(&self.env), groups, rules, default?, contexts))
+        let channels = self.channels(&raw.channel);
+        let env = Arc::clone(&self.env);
+        Some(Tenant::new(name?, zone?, env, groups, rules, default?, contexts).with_channels(channels))
     }
 
     /// A name that may stand as a topic level and was not there before; `names` knows the lines of those.
@@ -144,3 +164,5 @@ impl Resolve<'_> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_assigned;

@@ -7,13 +7,11 @@ use std::sync::Arc;
 use toml::Spanned;
 
 use super::raw::RawRule;
-use super::{MAX_GROUPS, Resolve};
+use super::{MAX_GROUPS, MAX_RULES, Resolve};
 use crate::desk::{Condition, Group, Rule, check_id};
 use crate::spelling::suggest;
 
 const MAX_PRIORITY: u16 = 1000;
-/// Each rule may be evaluated for each message.
-const MAX_RULES: usize = 256;
 const MAX_SKILLS: usize = 32;
 
 impl Resolve<'_> {

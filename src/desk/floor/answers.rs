@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::changes::{ConversationId, Instruction, OfferId, Phase, Reason};
+use super::changes::{ConversationId, OfferId, Phase, Reason};
 use super::conversation::Transfer;
 use super::{Floor, OfferWhy, Wrong};
 
@@ -278,16 +278,5 @@ impl Floor {
         state.has_room(waits.weight)
             && !waits.refuses(agent, self.now)
             && groups.into_iter().any(|group| super::classes::eligible(state, &want(group)))
-    }
-}
-
-/// What a shard is told when a conversation has another agent.
-impl Instruction {
-    /// The agent, if it names one.
-    pub fn agent(&self) -> Option<&Arc<str>> {
-        match self {
-            Self::Give { agent, .. } => Some(agent),
-            Self::Take { .. } | Self::Close { .. } => None,
-        }
     }
 }

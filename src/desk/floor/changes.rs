@@ -160,6 +160,8 @@ pub enum Instruction {
         /// A program, not a person.
         bot: bool,
     },
+    /// Its agent is there again: what it may have missed is sent again.
+    Again,
     /// It has no agent any more.
     Take {
         /// The group it waits in.

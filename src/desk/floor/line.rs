@@ -86,10 +86,6 @@ impl Line {
         })
     }
 
-    pub(super) fn first(&self, order: &Order, now: u64) -> Option<Spot> {
-        self.iter(order, now).next()
-    }
-
     /// How many are served before one of this score that came at `arrived`.
     pub(super) fn ahead_of(
         &self,
@@ -143,7 +139,6 @@ mod tests {
             expected.sort_unstable();
             let found: Vec<_> = line.iter(&order, now).map(|s| (-s.score(&order, now), s.arrived, s.conversation)).collect();
             prop_assert_eq!(&found, &expected);
-            prop_assert_eq!(line.first(&order, now).unwrap().conversation, expected.first().unwrap().2);
             for (at, &(score, arrived, number)) in expected.iter().enumerate() {
                 prop_assert_eq!(line.ahead_of(-score, arrived, number, &order, now), at);
             }

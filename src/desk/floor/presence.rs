@@ -40,6 +40,7 @@ impl Floor {
             agent.inattentive = false;
             agent.lapses = 0;
         }
+        let again = link.is_some() && agent.link != link;
         agent.declared = presence.show;
         agent.link = link.filter(|_| presence.show != Show::Offline);
         agent.lost_at = None;
@@ -63,9 +64,23 @@ impl Floor {
         if skilled {
             self.place_agent(key);
         }
+        if again {
+            self.catch_up(key);
+        }
         self.come_or_go(key, presence.show);
         self.settle();
         Ok(())
+    }
+
+    /// An agent has another connection: what was sent to the one before may be lost with it.
+    fn catch_up(&mut self, key: u32) {
+        let holds: Vec<u32> =
+            self.agents.get(key as usize).map_or_else(Vec::new, |a| a.holds.iter().copied().collect());
+        for held in holds {
+            if self.conversations.get(held as usize).is_some_and(|c| c.phase != Phase::Wrapup) {
+                self.instruct(held, super::Instruction::Again);
+            }
+        }
     }
 
     fn come_or_go(&mut self, key: u32, show: Show) {

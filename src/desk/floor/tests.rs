@@ -103,6 +103,7 @@ impl World {
         for order in &changes.orders {
             match &order.what {
                 Instruction::Give { agent, .. } => drop(self.given.insert(order.conversation, agent.clone())),
+                Instruction::Again => assert!(self.given.contains_key(&order.conversation)),
                 Instruction::Take { .. } => drop(self.given.remove(&order.conversation)),
                 Instruction::Close { .. } => {
                     assert!(self.over.insert(order.conversation), "{order:?} is over twice");

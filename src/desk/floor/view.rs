@@ -148,6 +148,12 @@ impl Floor {
         self.conversation_keys.get(&conversation).copied()
     }
 
+    /// One more than the highest key of a conversation.
+    pub fn end_of_keys(&self) -> u32 {
+        self.conversations.capacity().min(self.conversations.iter().next_back().map_or(0, |(key, _)| key + 1))
+            as u32
+    }
+
     /// All conversations, with their keys.
     pub fn conversations(&self) -> impl Iterator<Item = (u32, &Conversation)> {
         self.conversations.iter().map(|(key, conversation)| (key as u32, conversation))
