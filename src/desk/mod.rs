@@ -30,7 +30,7 @@ pub use envelope::{CONTENT_TYPE, EnvelopeTooLarge, Outbound, envelope};
 pub use explain::{Question, QuestionError};
 pub use hours::Hours;
 pub use json::{Context, ContextError};
-pub use model::Scorer;
+pub use model::{FeatureError, FeatureSource, Features, ModelError, ModelFlaw, Scorer};
 pub use payload::Payload;
 pub use routing::{Decision, Group, Inbound, Routing, Rule, Strategy, Tenant};
 pub use topics::{DeskTopic, PREFIX, check_id, desk_topic};
