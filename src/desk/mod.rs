@@ -39,7 +39,7 @@ pub use floor::{
 };
 pub use hours::{DAY_MIN, Day, Hours, Span};
 pub use json::{Context, ContextError};
-pub use model::Scorer;
+pub use model::{FeatureError, FeatureSource, Features, ModelError, ModelFlaw, Scorer};
 pub use payload::Payload;
 pub use requests::{RequestError, Wish};
 pub use routing::{Decision, Group, Inbound, Routing, Rule, Strategy, Tenant};
