@@ -1,0 +1,337 @@
+//! The desk in `assigned` mode, end to end: customers, agents, offers, conversations and their messages.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+mod dialogue;
+
+use std::collections::VecDeque;
+
+use dialogue::{Client, Own, Packet, Publish, message, own, will};
+use serde_json::{Value, json};
+
+const RULES: &str = r#"
+[[tenant]]
+name = "main"
+
+[[tenant.group]]
+name = "care"
+mode = "assigned"
+[tenant.group.assigned]
+offer = "2s"
+grace = "1s"
+sticky = "0s"
+lapses = 1
+
+[[tenant.group]]
+name = "night"
+mode = "assigned"
+[tenant.group.assigned]
+auto_accept = true
+max_queue = 1
+full_text = "Nobody is there. Please write again tomorrow."
+
+[[tenant.group]]
+name = "shop"
+
+[[tenant.rule]]
+name = "night"
+when = 'message.properties.?page.orValue("") == "night"'
+group = "night"
+
+[[tenant.rule]]
+name = "shop"
+when = 'message.properties.?page.orValue("") == "shop"'
+group = "shop"
+
+[[tenant.rule]]
+name = "all"
+group = "care"
+"#;
+
+const PREFIX: &str = "cs/1/main/";
+
+/// A client, and what has come that nobody has asked for yet.
+struct Party {
+    client: Client,
+    heard: VecDeque<Publish>,
+}
+
+impl Party {
+    fn new(client: Client) -> Self {
+        Self { client, heard: VecDeque::new() }
+    }
+
+    fn hear(&mut self, packet: Packet) {
+        match packet {
+            Packet::Publish(publish) => {
+                self.client.acknowledge(&publish);
+                self.heard.push_back(publish);
+            }
+            other => panic!("{other:?} where a message was expected\n{}", self.client.dialogue()),
+        }
+    }
+
+    /// Publishes at QoS 1; the reason code of the PUBACK.
+    fn try_say(&mut self, topic: &str, payload: &str) -> u8 {
+        self.try_publish(message(&format!("{PREFIX}{topic}"), payload).qos(1))
+    }
+
+    fn try_publish(&mut self, message: dialogue::Message) -> u8 {
+        let id = self.client.publish(message);
+        loop {
+            match self.client.next() {
+                Packet::PubAck(ack) if ack.id == id => return ack.reason,
+                other => self.hear(other),
+            }
+        }
+    }
+
+    fn say(&mut self, topic: &str, payload: impl AsRef<str>) {
+        let reason = self.try_say(topic, payload.as_ref());
+        assert!(reason < 0x80, "{topic}: {reason:#x}\n{}", self.client.dialogue());
+    }
+
+    /// The next message of this topic, or whatever it begins with if it ends with `/`.
+    fn next_on(&mut self, topic: &str) -> Publish {
+        let topic = format!("{PREFIX}{topic}");
+        let fits = |p: &Publish| p.topic == topic || (topic.ends_with('/') && p.topic.starts_with(&topic));
+        loop {
+            if let Some(at) = self.heard.iter().position(fits) {
+                return self.heard.remove(at).unwrap();
+            }
+            let packet = self.client.next();
+            self.hear(packet);
+        }
+    }
+
+    fn json_on(&mut self, topic: &str) -> Value {
+        let publish = self.next_on(topic);
+        serde_json::from_slice(&publish.payload).unwrap_or(Value::Null)
+    }
+
+    /// Reads on until a state shows this.
+    fn until(&mut self, topic: &str, field: &str, value: impl Into<Value>) -> Value {
+        let value = value.into();
+        loop {
+            let state = self.json_on(topic);
+            if state[field] == value {
+                return state;
+            }
+        }
+    }
+}
+
+fn customer(desk: &Own, name: &str) -> Party {
+    let mut client = desk.v5(&format!("customer-{name}")).open();
+    client.subscribe_amid_traffic(&[
+        &format!("{PREFIX}customer/{name}/down"),
+        &format!("{PREFIX}customer/{name}/state"),
+    ]);
+    Party::new(client)
+}
+
+fn agent(desk: &Own, name: &str, groups: &[&str], capacity: u32) -> Party {
+    let last = will(&format!("{PREFIX}agent/{name}/presence"), r#"{"show":"offline"}"#).qos(1);
+    let mut client = desk.v5(&format!("agent-{name}")).will(last).open();
+    client.subscribe(&format!("{PREFIX}agent/{name}/#"), 1);
+    let mut party = Party::new(client);
+    let presence = json!({"show": "ready", "groups": groups, "capacity": capacity});
+    party.say(&format!("agent/{name}/presence"), presence.to_string());
+    party
+}
+
+fn answer(agent: &mut Party, name: &str, what: &Value) -> Value {
+    agent.say(&format!("agent/{name}/answer"), what.to_string());
+    agent.json_on(&format!("agent/{name}/result"))
+}
+
+/// Takes the next offer; its conversation.
+fn accept(agent: &mut Party, name: &str) -> String {
+    let offer = agent.json_on(&format!("agent/{name}/offer"));
+    let result = answer(agent, name, &json!({"verb": "accept", "offer": offer["offer"]}));
+    assert_eq!(result["ok"], true, "{result}");
+    assert_eq!(result["conversation"], offer["conversation"]);
+    offer["conversation"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_conversation_from_the_first_message_to_the_end() {
+    let desk = own(Some(RULES), |_| {});
+    let mut watcher = Party::new(desk.v5("watcher").open());
+    watcher.client.subscribe(&format!("{PREFIX}conversation/#"), 1);
+    let mut carl = customer(&desk, "carl");
+    carl.say("customer/carl/up", "hello");
+    let queued = carl.until("customer/carl/state", "state", "queued");
+    assert_eq!((&queued["group"], &queued["position"]), (&json!("care"), &json!(1)));
+    carl.say("customer/carl/up", r#"{"body":"anybody?","meta":{"a":1}}"#);
+
+    let mut anna = agent(&desk, "anna", &["care"], 2);
+    let offer = anna.json_on("agent/anna/offer");
+    assert_eq!((&offer["customer"], &offer["preview"]), (&json!("carl"), &json!("hello")));
+    assert_eq!(carl.until("customer/carl/state", "state", "offered")["position"], 0);
+    let result = answer(&mut anna, "anna", &json!({"verb": "accept", "offer": offer["offer"]}));
+    assert_eq!(result["ok"], true, "{result}");
+    let v = offer["conversation"].as_str().unwrap();
+    // What was written meanwhile comes in order.
+    for (seq, body) in [(1, "hello"), (2, "anybody?")] {
+        let inbox = anna.json_on(&format!("agent/anna/inbox/{v}"));
+        assert_eq!((&inbox["seq"], &inbox["body"]), (&json!(seq), &json!(body)), "{inbox}");
+        assert_eq!(inbox["from"], json!({"role": "customer", "id": "carl"}));
+        assert_eq!(inbox["conversation"], v);
+    }
+    assert_eq!(carl.until("customer/carl/state", "state", "assigned")["agent"], "anna");
+    anna.say(&format!("conversation/{v}/reply"), "good morning");
+    let reply = carl.json_on("customer/carl/down");
+    assert_eq!((&reply["seq"], &reply["body"]), (&json!(3), &json!("good morning")));
+    assert_eq!(reply["from"], json!({"role": "agent", "id": "anna"}));
+    assert_eq!(anna.json_on(&format!("agent/anna/inbox/{v}"))["seq"], 3);
+    carl.say("customer/carl/up", "thanks");
+    assert_eq!(anna.json_on(&format!("agent/anna/inbox/{v}"))["seq"], 4);
+    // The same answer again is no mistake; an offer that never was is.
+    assert_eq!(answer(&mut anna, "anna", &json!({"verb": "accept", "offer": offer["offer"]}))["ok"], true);
+    let late = json!({"verb": "accept", "offer": "01ARZ3NDEKTSV4RRFFQ69G5FAV"});
+    assert_eq!(answer(&mut anna, "anna", &late)["reason"], "offer_over");
+
+    assert_eq!(answer(&mut anna, "anna", &json!({"verb": "complete", "conversation": v}))["ok"], true);
+    carl.until("customer/carl/state", "state", "closed");
+    assert!(carl.next_on("customer/carl/state").payload.is_empty(), "nothing is retained of what is over");
+    assert_eq!(anna.try_say(&format!("conversation/{v}/reply"), "too late"), 0x87);
+    let phases: Vec<Value> = (0..4).map(|_| watcher.json_on(&format!("conversation/{v}/events"))).collect();
+    let told: Vec<_> =
+        phases.iter().map(|e| (e["to"].as_str().unwrap(), e["ver"].as_u64().unwrap())).collect();
+    assert_eq!(told, [("queued", 1), ("offered", 2), ("assigned", 3), ("closed", 4)]);
+    let seqs: Vec<Value> =
+        (0..4).map(|_| watcher.json_on(&format!("conversation/{v}/messages"))["seq"].clone()).collect();
+    assert_eq!(seqs, [1, 2, 3, 4]);
+    // The next message begins another one.
+    carl.say("customer/carl/up", "one more thing");
+    assert_ne!(accept(&mut anna, "anna"), v);
+    desk.close();
+}
+
+#[test]
+fn an_offer_that_lapses_goes_to_the_next_agent_and_a_lost_agent_loses_its_conversations() {
+    let desk = own(Some(RULES), |_| {});
+    let mut anna = agent(&desk, "anna", &["care"], 1);
+    let mut carl = customer(&desk, "carl");
+    carl.say("customer/carl/up", "hello");
+    let first = anna.json_on("agent/anna/offer");
+    let mut ben = agent(&desk, "ben", &["care"], 1);
+    // She does not answer: she is away from now on.
+    let over = anna.json_on("agent/anna/offer");
+    assert_eq!((&over["offer"], &over["over"]), (&first["offer"], &json!("lapsed")));
+    anna.until("agent/anna/state", "show", "away");
+    let v = accept(&mut ben, "ben");
+    assert_eq!(answer(&mut anna, "anna", &json!({"verb": "accept", "offer": first["offer"]}))["ok"], false);
+    assert_eq!(anna.try_say(&format!("conversation/{v}/reply"), "I am here"), 0x87, "it is not hers");
+    ben.say(&format!("conversation/{v}/reply"), "hello");
+    carl.json_on("customer/carl/down");
+    // His will says that he is gone; after the grace it is hers.
+    ben.client.vanish();
+    anna.say("agent/anna/presence", r#"{"show":"ready"}"#);
+    let again = anna.json_on("agent/anna/offer");
+    assert_eq!(again["conversation"], v.as_str());
+    answer(&mut anna, "anna", &json!({"verb": "accept", "offer": again["offer"]}));
+    for seq in 1..=2 {
+        assert_eq!(anna.json_on(&format!("agent/anna/inbox/{v}"))["seq"], seq);
+    }
+    // She loses her connection and is back in time: she is sent what she may have missed.
+    anna.client.vanish();
+    carl.say("customer/carl/up", "still there?");
+    let mut anna = agent(&desk, "anna", &["care"], 1);
+    for seq in 1..=3 {
+        assert_eq!(anna.json_on(&format!("agent/anna/inbox/{v}"))["seq"], seq);
+    }
+    desk.close();
+}
+
+#[test]
+fn conversations_are_handed_over_held_and_released() {
+    let desk = own(Some(RULES), |_| {});
+    let mut anna = agent(&desk, "anna", &["care"], 1);
+    let mut carl = customer(&desk, "carl");
+    carl.say("customer/carl/up", "hello");
+    let v = accept(&mut anna, "anna");
+    for (verb, state) in [("hold", "held"), ("resume", "assigned")] {
+        assert_eq!(answer(&mut anna, "anna", &json!({"verb": verb, "conversation": v}))["ok"], true);
+        carl.until("customer/carl/state", "state", state);
+    }
+    let to = |agent: &str| json!({"verb": "transfer", "conversation": v, "agent": agent});
+    assert_eq!(answer(&mut anna, "anna", &to("ben"))["reason"], "no_agent");
+    let mut ben = agent(&desk, "ben", &["night"], 1);
+    ben.until("agent/ben/state", "show", "ready");
+    assert_eq!(answer(&mut anna, "anna", &to("ben"))["ok"], true);
+    carl.until("customer/carl/state", "state", "transferring");
+    // The first agent has it until the second has accepted.
+    anna.say(&format!("conversation/{v}/reply"), "my colleague will help you");
+    carl.json_on("customer/carl/down");
+    assert_eq!(accept(&mut ben, "ben"), v);
+    assert_eq!(ben.json_on(&format!("agent/ben/inbox/{v}"))["body"], "hello");
+    assert_eq!(anna.try_say(&format!("conversation/{v}/reply"), "bye"), 0x87);
+    let to_night = json!({"verb": "transfer", "conversation": v, "group": "night"});
+    assert_eq!(answer(&mut ben, "ben", &to_night)["ok"], true);
+    let mut nora = agent(&desk, "nora", &["night"], 1);
+    // Groups that accept by themselves ask nobody.
+    for seq in 1..=2 {
+        assert_eq!(nora.json_on(&format!("agent/nora/inbox/{v}"))["seq"], seq);
+    }
+    assert_eq!(answer(&mut nora, "nora", &json!({"verb": "release", "conversation": v}))["ok"], true);
+    // Whoever gives it back is not asked again; he has room by now.
+    carl.until("customer/carl/state", "agent", "ben");
+    carl.client.subscribe_amid_traffic(&[&format!("{PREFIX}customer/carl/answer")]);
+    carl.say("customer/carl/ask", r#"{"verb":"leave"}"#);
+    assert_eq!(carl.json_on("customer/carl/answer")["ok"], true);
+    carl.until("customer/carl/state", "state", "closed");
+    carl.say("customer/carl/ask", r#"{"verb":"leave"}"#);
+    assert_eq!(carl.json_on("customer/carl/answer")["reason"], "no_conversation");
+    desk.close();
+}
+
+#[test]
+fn what_is_not_understood_or_not_allowed_is_refused() {
+    let desk = own(Some(RULES), |_| {});
+    let mut eve = Party::new(desk.v5("eve").open());
+    for (topic, payload, reason) in [
+        ("agent/anna/presence", "{}", 0x99),
+        ("agent/anna/presence", r#"{"show":"ready","groups":["shop"]}"#, 0x99),
+        ("agent/anna/answer", r#"{"verb":"accept","offer":"01ARZ3NDEKTSV4RRFFQ69G5FAV"}"#, 0x87),
+        ("conversation/01ARZ3NDEKTSV4RRFFQ69G5FAV/reply", "hi", 0x87),
+        ("conversation/nonsense/reply", "hi", 0x87),
+        ("customer/carl/down", "I am an agent", 0x87),
+        ("customer/carl/state", "{}", 0x87),
+        ("agent/anna/offer", "{}", 0x87),
+        ("queue/care/state", "{}", 0x87),
+        ("customer/carl/ask", r#"{"verb":"erase"}"#, 0x99),
+        ("queue/care/put", "{}", 0x83),
+    ] {
+        assert_eq!(eve.try_say(topic, payload), reason, "{topic} {payload}");
+    }
+    desk.close();
+}
+
+#[test]
+fn a_message_is_taken_once_and_a_full_group_says_so() {
+    let desk = own(Some(RULES), |_| {});
+    let mut watcher = Party::new(desk.v5("watcher").open());
+    watcher.client.subscribe(&format!("{PREFIX}conversation/+/messages"), 1);
+    let mut carl = customer(&desk, "carl");
+    let own_id = r#"{"id":"01ARZ3NDEKTSV4RRFFQ69G5FAV","body":"once"}"#;
+    carl.say("customer/carl/up", own_id);
+    carl.say("customer/carl/up", own_id);
+    let up = format!("{PREFIX}customer/carl/up");
+    assert_eq!(carl.try_publish(message(&up, "twice").qos(1).id(77)), 0);
+    assert_eq!(carl.try_publish(message(&up, "twice").qos(1).id(77).dup()), 0);
+    assert_eq!(carl.try_publish(message(&up, "twice").qos(1).id(77)), 0, "the id is free: another message");
+    carl.say("customer/carl/up", "end");
+    let bodies: Vec<Value> = (0..4).map(|_| watcher.json_on("conversation/")["body"].clone()).collect();
+    assert_eq!(bodies, ["once", "twice", "twice", "end"]);
+
+    let night =
+        |name: &str| message(&format!("{PREFIX}customer/{name}/up"), "hello").qos(1).user("page", "night");
+    let (mut one, mut two) = (customer(&desk, "one"), customer(&desk, "two"));
+    assert_eq!(one.try_publish(night("one")), 0);
+    one.until("customer/one/state", "state", "queued");
+    assert_eq!(two.try_publish(night("two")), 0);
+    assert_eq!(two.json_on("customer/two/down")["from"], json!({"role": "system"}));
+    desk.close();
+}
