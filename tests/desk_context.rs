@@ -649,6 +649,7 @@ fn what_a_document_of_24_fields_costs_inside() {
         assert!(after.is_some());
         let begun = Instant::now();
         let decision = tenant.route(&Inbound {
+            previous: ("", ""),
             customer: "1",
             topic: "cs/1/main/customer/1/up",
             payload: &payload,

@@ -81,21 +81,21 @@ impl Desk {
     }
 
     /// Whether a group in `assigned` mode is open at this time.
-    pub(super) fn is_open(&self, tenant: &Tenant, group: &Group, now: Now) -> bool {
+    pub(super) fn is_open(tenant: &Tenant, group: &Group, now: Now) -> bool {
         let hours = group.assigned.as_ref().and_then(|assigned| assigned.hours.as_ref());
         hours.is_none_or(|hours| hours.is_open(tenant.time_zone(), now.unix.cast_signed()))
     }
 
     /// Whether a group in `assigned` mode takes a conversation now.
     pub(super) fn takes(&self, tenant: &Tenant, group: &Group, now: Now) -> bool {
-        self.is_open(tenant, group, now) && !self.is_full(tenant, group)
+        Self::is_open(tenant, group, now) && !self.is_full(tenant, group)
     }
 
     /// What is said of a group in `assigned` mode.
     pub(super) fn status(&self, tenant: &str, group: &str, now: Now) -> &'static str {
         let Some(tenant) = self.routing.tenant(tenant) else { return "closed" };
         match tenant.group(group) {
-            Some(group) if !self.is_open(tenant, group, now) => "closed",
+            Some(group) if !Self::is_open(tenant, group, now) => "closed",
             Some(group) if self.is_full(tenant, group) => "full",
             Some(_) => "open",
             None => "closed",
@@ -204,7 +204,7 @@ impl Core {
         });
         self.clients.counters.desk_rule_errors += u64::from(decision.failed_rules);
         let plain = MessageRef { payload: &plain, snappy: false, ..*m };
-        let outcome = self.to_shared_group(tenant, customer, &plain, &decision);
+        let outcome = self.hand_to_shared_group(tenant, customer, &plain, &decision);
         let outcome = outcome.map_err(|refused| (DeskOutcome::Refused, refused))?;
         // Whoever watches the customer's own topic sees the message as it was published.
         self.pass(&MessageRef { retain: false, ..*m });
@@ -212,7 +212,7 @@ impl Core {
     }
 
     /// A customer's message goes to the queue of a group in `shared` mode as an envelope.
-    pub(super) fn to_shared_group(
+    pub(super) fn hand_to_shared_group(
         &mut self,
         tenant: &Tenant,
         customer: &str,

@@ -11,7 +11,7 @@ use super::errands::Back;
 use super::ledger::Ledger;
 use super::mailbox::Page;
 use super::shelf::Away;
-use super::threads::read_block;
+use super::transcripts::read_block;
 use crate::session::Number;
 use crate::store::{Found, Lane, Lookup, Sequence, Store, Table};
 

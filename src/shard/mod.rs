@@ -8,6 +8,7 @@ mod acks;
 mod announcing;
 mod answers;
 mod backlog;
+mod beginning;
 mod bytes;
 mod census;
 pub mod chunks;
@@ -40,6 +41,7 @@ mod subscribe;
 mod threads;
 mod ticks;
 pub mod timers;
+mod transcripts;
 mod unwell;
 pub mod wire;
 

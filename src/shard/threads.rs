@@ -7,41 +7,28 @@ use hashbrown::HashMap;
 
 use super::Core;
 use super::announcing::Saying;
+use super::beginning::First;
 use super::desk::json_properties;
 use super::errands::{Back, Errand, What};
 use super::publish::Refused;
+use super::transcripts::put_message_key;
 use crate::desk::{
-    self, Author, Block, CONTENT_TYPE, ConversationId, FloorOrder, Group, Inbound, Instruction, Mark,
-    Opening, Outbound, PREFIX, Past, Payload, Tenant, Thread, Turned, Wish, Wrong, envelope,
+    self, Author, CONTENT_TYPE, ConversationId, FloorOrder, Instruction, Mark, Outbound, PREFIX, Past,
+    Payload, Tenant, Thread, Wish, Wrong, envelope,
 };
 use crate::message::{Message, MessageRef};
 use crate::metrics::{DeskOutcome, PublishRefusal};
 use crate::protocol::{CONTENT_ENCODING, PublishProperties, ReasonCode};
 use crate::store::Table;
 
-/// Characters of a message that lists show.
-const PREVIEW: usize = 120;
-
-/// How long transcripts are kept behind the end of their conversations.
-pub(super) const KEEP_MS: u64 = 7 * 24 * 3_600_000;
-
-/// Conversations that one tick forgets at most.
-const SWEEP: usize = 64;
-
-/// The user property that names a message's channel.
-const CHANNEL: &str = "channel";
-
-/// The user property, and the field of the customer's context document, that names the customer's language.
-const LANGUAGE: &str = "language";
-
 /// See the module. Customers are known by `{tenant}\0{customer}`, which is what their documents' keys begin with.
 #[derive(Debug, Default)]
 pub(super) struct Threads {
-    open: HashMap<Arc<str>, Thread, ahash::RandomState>,
+    pub(super) open: HashMap<Arc<str>, Thread, ahash::RandomState>,
     /// Conversations that are over, the last one last.
-    past: HashMap<Arc<str>, Vec<Past>, ahash::RandomState>,
+    pub(super) past: HashMap<Arc<str>, Vec<Past>, ahash::RandomState>,
     /// When each of those was over.
-    ends: BTreeSet<(u64, Arc<str>)>,
+    pub(super) ends: BTreeSet<(u64, Arc<str>)>,
 }
 
 /// A customer's key.
@@ -49,63 +36,8 @@ pub(super) fn key_of(tenant: &str, customer: &str) -> Arc<str> {
     format!("{tenant}\0{customer}").into()
 }
 
-fn customer_of(key: &str) -> &str {
+pub(super) fn customer_of(key: &str) -> &str {
     key.split_once('\0').map_or(key, |(_, customer)| customer)
-}
-
-/// The key of a message that is in no block, or of a conversation that is over.
-fn put_message_key(out: &mut Vec<u8>, customer: &str, conversation: ConversationId, seq: Option<u32>) {
-    out.extend_from_slice(customer.as_bytes());
-    out.push(0);
-    out.extend_from_slice(&conversation.to_be_bytes());
-    if let Some(seq) = seq {
-        out.extend_from_slice(&seq.to_be_bytes());
-    }
-}
-
-/// The key of a block of a transcript.
-pub(super) fn block_key(conversation: ConversationId, end: u32) -> [u8; 20] {
-    let mut key = [0; 20];
-    let (id, number) = key.split_at_mut(16);
-    id.copy_from_slice(&conversation.to_be_bytes());
-    number.copy_from_slice(&end.to_be_bytes());
-    key
-}
-
-/// A block as it is stored: the envelopes one behind the other, each with its length, compressed.
-fn put_block(out: &mut Vec<u8>, block: &Block) {
-    let mut plain = Vec::with_capacity(block.entries.iter().map(|entry| entry.text.len() + 4).sum());
-    for entry in &block.entries {
-        plain.extend_from_slice(&(entry.text.len() as u32).to_le_bytes());
-        plain.extend_from_slice(&entry.text);
-    }
-    match snap::raw::Encoder::new().compress_vec(&plain) {
-        Ok(packed) => {
-            out.push(1);
-            out.extend_from_slice(&packed);
-        }
-        Err(_) => {
-            out.push(0);
-            out.extend_from_slice(&plain);
-        }
-    }
-}
-
-/// The envelopes of a block. `None`: it is damaged.
-pub(super) fn read_block(value: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let (form, rest) = value.split_first()?;
-    let plain = match form {
-        0 => rest.to_vec(),
-        1 => snap::raw::Decoder::new().decompress_vec(rest).ok()?,
-        _ => return None,
-    };
-    let (mut left, mut all) = (plain.as_slice(), Vec::new());
-    while let Some((length, rest)) = left.split_first_chunk() {
-        let (text, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-        all.push(text.to_vec());
-        left = rest;
-    }
-    left.is_empty().then_some(all)
 }
 
 impl Threads {
@@ -116,7 +48,7 @@ impl Threads {
         }
     }
 
-    fn last(&self, customer: &str) -> Option<&Past> {
+    pub(super) fn last(&self, customer: &str) -> Option<&Past> {
         self.past.get(customer)?.last()
     }
 
@@ -146,15 +78,8 @@ impl Threads {
     }
 }
 
-fn quota() -> Refused {
+pub(super) fn quota() -> Refused {
     Refused::new(ReasonCode::QUOTA_EXCEEDED, PublishRefusal::QuotaExceeded)
-}
-
-/// A group that takes a conversation, or what becomes of it.
-enum Place<'t> {
-    Group(&'t Group),
-    Told(Arc<str>),
-    Refused,
 }
 
 impl Core {
@@ -196,139 +121,16 @@ impl Core {
                 return Err(quota());
             }
             self.add(tenant, &key, Author::Customer(customer), Some(&m), mark)?;
-        } else {
-            if let Some(outcome) = self.begin_conversation(tenant, &key, &m, Some(mark))? {
-                return Ok(outcome);
-            }
+        } else if let Some(outcome) = self.begin_conversation(tenant, &key, &m, First::Message(mark))? {
+            return Ok(outcome);
         }
         // Whoever watches the customer's own topic sees the message as it was published.
         self.pass(&MessageRef { retain: false, ..m });
         Ok(DeskOutcome::Conversation)
     }
 
-    /// The rules choose a group for what a customer writes first, or for one who has written nothing yet (`mark` is
-    /// `None` then). `Some`: it is no conversation.
-    fn begin_conversation(
-        &mut self,
-        tenant: &Tenant,
-        key: &Arc<str>,
-        m: &MessageRef<'_>,
-        mark: Option<Option<Mark>>,
-    ) -> Result<Option<DeskOutcome>, Refused> {
-        let exchange = self.exchange.clone();
-        let Some(desk) = &exchange.desk else { return Err(quota()) };
-        let (customer, now) = (customer_of(key), self.clients.now);
-        let properties = PublishProperties::decode(m.properties).unwrap_or(PublishProperties::EMPTY);
-        let user: Vec<(&str, &str)> = properties.user.iter().collect();
-        let payload = Payload::new(m.payload);
-        let context = desk.context(tenant.name(), customer, now);
-        let previous = self.threads.last(key).cloned();
-        let decision = tenant.route(&Inbound {
-            customer,
-            topic: m.topic,
-            payload: &payload,
-            properties: &user,
-            context: context.as_ref(),
-            previous: previous
-                .as_ref()
-                .map_or(("", ""), |past| (&*past.group, past.agent.as_deref().unwrap_or_default())),
-            now_ms: now.unix.cast_signed(),
-        });
-        self.clients.counters.desk_rule_errors += u64::from(decision.failed_rules);
-        let rule = decision.rule;
-        if !rule.group.is_assigned() {
-            return self.to_shared_group(tenant, customer, m, &decision).map(Some);
-        }
-        let first = rule.choose(|group| !desk.takes(tenant, group, now));
-        let group = match self.place(tenant, first, now) {
-            Place::Group(group) => group,
-            Place::Refused => return Err(quota()),
-            Place::Told(text) => {
-                self.tell(tenant, customer, &text);
-                return Ok(Some(DeskOutcome::TurnedAway));
-            }
-        };
-        let property = |wanted: &str| user.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
-        let language = property(LANGUAGE)
-            .map(Arc::from)
-            .or_else(|| context.as_ref().and_then(|context| context.text_field(LANGUAGE)).map(Arc::from));
-        let weight = property(CHANNEL).map_or(1, |channel| tenant.channel_weight(channel));
-        let affinity = group.assigned.as_ref().map_or(0, |assigned| assigned.affinity_ttl_ms);
-        let before = previous.as_ref().filter(|past| past.closed_at + affinity > now.unix);
-        let conversation = self.next_ulid(now.unix);
-        let opening = Opening {
-            conversation,
-            customer: customer.into(),
-            group: group.name.clone(),
-            priority: rule.priority,
-            skills: rule.skills.iter().map(|skill| Arc::from(skill.as_str())).collect(),
-            language,
-            weight: u16::try_from(weight).unwrap_or(u16::MAX),
-            previous: before.and_then(|past| past.agent.clone()),
-            preview: payload.preview(PREVIEW).into(),
-            arrived: now.unix,
-        };
-        let thread = Thread::new(conversation, group.name.clone(), now.unix, previous.as_ref());
-        self.threads.open.insert(key.clone(), thread);
-        if let Some(mark) = mark {
-            let added = self.add(tenant, key, Author::Customer(customer), Some(m), mark);
-            if added.is_err() {
-                self.threads.open.remove(key);
-            }
-            added?;
-        } else {
-            self.write_thread(key);
-        }
-        desk.owners.insert(conversation, customer.into());
-        let what = What::Open(Box::new(opening));
-        self.send(Errand { tenant: tenant.name().into(), what }, false)?;
-        Ok(None)
-    }
-
-    /// The group that takes a conversation in place of this one, if this one does not.
-    fn place<'t>(&self, tenant: &'t Tenant, group: &'t Group, now: crate::clock::Now) -> Place<'t> {
-        let Some(desk) = &self.exchange.desk else { return Place::Refused };
-        let mut group = group;
-        // The file has no circles; this bounds them all the same.
-        for _ in 0..tenant.groups().count() {
-            let Some(assigned) = &group.assigned else { return Place::Refused };
-            let turned = match (desk.is_open(tenant, group, now), desk.is_full(tenant, group)) {
-                (true, false) => return Place::Group(group),
-                (false, _) => &assigned.closed,
-                (true, true) => &assigned.full,
-            };
-            match turned {
-                Turned::Refused => return Place::Refused,
-                Turned::Told(text) => return Place::Told(text.clone()),
-                Turned::To(name) => match tenant.group(name) {
-                    Some(next) => group = next,
-                    None => return Place::Refused,
-                },
-            }
-        }
-        Place::Refused
-    }
-
-    /// Tells a customer something outside of a conversation.
-    fn tell(&mut self, tenant: &Tenant, customer: &str, text: &str) {
-        let outbound = Outbound {
-            author: Author::System,
-            conversation: None,
-            payload: &Payload::new(text.as_bytes()),
-            properties: &[],
-            content_type: None,
-            id: self.next_ulid(self.clients.now.unix),
-            at_ms: self.clients.now.unix,
-        };
-        let mut json = Vec::new();
-        if envelope(&outbound, usize::MAX, &mut json).is_ok() {
-            let topic = format!("{PREFIX}{}/customer/{customer}/down", tenant.name());
-            self.announce(Saying::once(&topic, &json, &json_properties(CONTENT_TYPE, None)));
-        }
-    }
-
     /// Adds a message to a conversation: numbers it, has it stored, and hands it to all who are to have it.
-    fn add(
+    pub(super) fn add(
         &mut self,
         tenant: &Tenant,
         key: &Arc<str>,
@@ -384,35 +186,13 @@ impl Core {
         Ok(())
     }
 
-    fn write_thread(&mut self, key: &Arc<str>) {
+    pub(super) fn write_thread(&mut self, key: &Arc<str>) {
         let Some(thread) = self.threads.open.get(key) else { return };
         self.clients.ledger.put(
             Table::Threads,
             |out| out.extend_from_slice(key.as_bytes()),
             |out| thread.record(out),
         );
-    }
-
-    /// Moves what makes a block from the tail into the transcript.
-    fn seal(&mut self, key: &Arc<str>, all: bool) {
-        if !self.clients.ledger.on() {
-            return;
-        }
-        while let Some(thread) = self.threads.open.get_mut(key)
-            && let Some(block) = thread.seal(all)
-        {
-            let conversation = thread.conversation;
-            let ledger = &mut self.clients.ledger;
-            ledger.put(
-                Table::Transcripts,
-                |out| out.extend_from_slice(&block_key(conversation, block.end)),
-                |out| put_block(out, &block),
-            );
-            for entry in &block.entries {
-                ledger.delete(Table::Tails, |out| put_message_key(out, key, conversation, Some(entry.seq)));
-            }
-            self.write_thread(key);
-        }
     }
 
     /// Somebody replies to a customer.
@@ -528,78 +308,12 @@ impl Core {
         }
     }
 
-    /// A customer stands in a queue without having written anything.
-    fn join(&mut self, tenant: &Tenant, key: &Arc<str>, back: &Back) {
-        let topic = format!("{PREFIX}{}/customer/{}/up", tenant.name(), customer_of(key));
-        let m = MessageRef {
-            topic: &topic,
-            payload: b"",
-            properties: &[],
-            expires_at: crate::message::NEVER,
-            from: crate::message::ELSEWHERE,
-            qos: crate::protocol::QoS::AtLeastOnce,
-            retain: false,
-            snappy: false,
-        };
-        let begun = self.begin_conversation(tenant, key, &m, None);
-        let open = self.threads.open.get(key).map(|thread| thread.conversation);
-        let outcome = match (begun, open) {
-            (Ok(None), Some(conversation)) => Ok(conversation),
-            _ => Err(Wrong::NoGroup),
-        };
-        self.respond(back, &desk::announce::wish("join", outcome));
-    }
-
     /// Answers a request.
     pub(super) fn respond(&mut self, back: &Back, payload: &[u8]) {
         if let Some(topic) = &back.topic {
             let properties = json_properties("application/json", back.correlation.as_deref());
             self.announce(Saying::once(topic, payload, &properties));
         }
-    }
-
-    /// Forgets conversations whose transcripts have been kept for long enough.
-    pub(super) fn sweep_transcripts(&mut self) {
-        for _ in 0..SWEEP {
-            let Some((closed_at, _)) = self.threads.ends.first() else { return };
-            if closed_at + KEEP_MS > self.clients.now.unix {
-                return;
-            }
-            let Some((closed_at, key)) = self.threads.ends.pop_first() else { return };
-            let Some(pasts) = self.threads.past.get_mut(&key) else { continue };
-            let (gone, stays) =
-                std::mem::take(pasts).into_iter().partition(|past| past.closed_at <= closed_at);
-            *pasts = stays;
-            if pasts.is_empty() {
-                self.threads.past.remove(&key);
-            }
-            self.erase(&key, gone);
-        }
-    }
-
-    fn erase(&mut self, key: &str, gone: Vec<Past>) {
-        let ledger = &mut self.clients.ledger;
-        for past in gone {
-            let conversation = past.conversation();
-            for end in &past.blocks {
-                ledger
-                    .delete(Table::Transcripts, |out| out.extend_from_slice(&block_key(conversation, *end)));
-            }
-            ledger.delete(Table::Archive, |out| put_message_key(out, key, conversation, None));
-        }
-    }
-
-    /// Deletes all conversations of a customer that are over, with their transcripts; how many. One that is open ends
-    /// first, by whoever may end it.
-    pub fn erase_customer(&mut self, tenant: &str, customer: &str) -> usize {
-        let key = key_of(tenant, customer);
-        let gone = self.threads.past.remove(&key).unwrap_or_default();
-        for past in &gone {
-            self.threads.ends.remove(&(past.closed_at, key.clone()));
-        }
-        let count = gone.len();
-        self.erase(&key, gone);
-        count
     }
 
     /// What came back and may not have been announced is announced again.
@@ -631,53 +345,6 @@ impl Core {
                 self.announce_of(Saying::once(&topic, &text, &properties), Some((key.clone(), seq)));
             }
         }
-    }
-
-    /// A page of a customer's messages, those before a number, the last ones first found.
-    fn transcript(
-        &mut self,
-        key: &Arc<str>,
-        conversation: Option<ConversationId>,
-        before: u32,
-        limit: usize,
-        back: Back,
-    ) {
-        let open = self.threads.open.get(key).filter(|t| conversation.is_none_or(|v| t.conversation == v));
-        let past = self.threads.past.get(key).and_then(|pasts| {
-            pasts.iter().rev().find(|past| conversation.is_none_or(|v| past.conversation() == v))
-        });
-        let (found, blocks, tail) = match (open, past) {
-            (Some(thread), _) => {
-                let tail = thread.tail().filter(|entry| entry.seq < before);
-                let tail: Vec<(u32, Arc<[u8]>)> = tail.map(|e| (e.seq, e.text.clone())).collect();
-                (thread.conversation, thread.blocks().to_vec(), tail)
-            }
-            (None, Some(past)) => (past.conversation(), past.blocks.clone(), Vec::new()),
-            (None, None) => {
-                let none = desk::announce::wish("transcript", Err(Wrong::NoConversation));
-                return self.respond(&back, &none);
-            }
-        };
-        let page = super::lookups::Transcript { conversation: found, blocks, tail, before, limit, back };
-        self.read_transcript(page);
-    }
-
-    /// Reads blocks from the store until a page is full.
-    fn read_transcript(&mut self, page: super::lookups::Transcript) {
-        let keys: Vec<(Table, Box<[u8]>)> = page
-            .missing()
-            .map(|end| (Table::Transcripts, Box::from(&block_key(page.conversation, end)[..])))
-            .collect();
-        if keys.is_empty() || !self.clients.ledger.on() {
-            return self.show_transcript(page, &[]);
-        }
-        let purpose = super::lookups::Purpose::Transcript(Box::new(page));
-        self.clients.lookups.ask(&self.clients.ledger, purpose, keys);
-    }
-
-    pub(super) fn show_transcript(&mut self, page: super::lookups::Transcript, values: &[Option<Box<[u8]>>]) {
-        let (back, answer) = page.answer(values);
-        self.respond(&back, &answer);
     }
 
     /// Whether a conversation of a customer is open here, for tests.

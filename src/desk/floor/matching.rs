@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::changes::{Instruction, OfferNote, OfferWhy, Phase, Reason};
-use super::conversation::{Offer, Transfer};
+use super::conversation::{Conversation, Offer, Transfer};
 use super::line::Spot;
 use super::roster::score;
 use super::{Floor, OfferId};
@@ -202,7 +202,9 @@ impl Floor {
 
     /// An offer was not answered in time.
     pub(super) fn lapse(&mut self, key: u32) {
-        let Some(agent) = self.conversations.get(key as usize).and_then(|c| c.offered_to()) else { return };
+        let Some(agent) = self.conversations.get(key as usize).and_then(Conversation::offered_to) else {
+            return;
+        };
         let most = self.conversations.get(key as usize).map_or(1, |c| self.settings(c.queue()).lapses);
         if let Some(state) = self.agents.get_mut(agent as usize) {
             state.lapses = state.lapses.saturating_add(1);

@@ -88,7 +88,7 @@ impl World {
             if event.reason == Reason::Accepted {
                 let offer =
                     self.open.iter().find(|(_, (_, of))| *of == event.conversation).map(|(id, _)| *id);
-                self.open.remove(&offer.expect("what is accepted was offered"));
+                self.open.remove(&offer.unwrap());
             }
         }
         for note in &changes.offers {
@@ -243,7 +243,7 @@ impl World {
                 if !self.told.contains_key(&number) {
                     let mut opening = opening(number, cast.groups[group].0);
                     opening.priority = (number % 3) as u16;
-                    opening.weight = 1 + (number % 4 == 3) as u16;
+                    opening.weight = 1 + u16::from(number % 4 == 3);
                     opening.skills = names(if number % 5 == 1 { &["x"] } else { &[] });
                     opening.previous = (number % 2 == 1).then(|| name(0));
                     self.floor.open(now, opening).unwrap();
@@ -489,7 +489,7 @@ fn the_one_who_is_asked_is_the_best_of_all() {
         }
         for number in 1..80 {
             let mut opening = opening(number, "care");
-            opening.skills = names(*rng.choice([&[][..], &["x"], &["x", "y"]].iter()).unwrap());
+            opening.skills = names(rng.choice([&[][..], &["x"], &["x", "y"]].iter()).unwrap());
             opening.language = rng.bool().then(|| "de".into());
             opening.previous = rng.bool().then(|| format!("a{}", rng.u8(..30)).into());
             world.floor.tick(world.now);
@@ -527,7 +527,7 @@ fn the_longest_rank_is_served_first() {
         for number in 1..60 {
             let mut opening = opening(number, "care");
             opening.priority = rng.u16(..4);
-            opening.skills = names(*rng.choice([&[][..], &["y"], &["z"]].iter()).unwrap());
+            opening.skills = names(rng.choice([&[][..], &["y"], &["z"]].iter()).unwrap());
             world.floor.open(world.now, opening).unwrap();
             world.now += rng.u64(0..8_000);
         }

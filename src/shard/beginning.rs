@@ -1,0 +1,186 @@
+//! Conversations begin: the rules choose a group, and the group takes it, sends it on or turns it away.
+
+use std::sync::Arc;
+
+use super::Core;
+use super::announcing::Saying;
+use super::desk::{Desk, json_properties};
+use super::errands::{Back, Errand, What};
+use super::publish::Refused;
+use super::threads::{customer_of, quota};
+use crate::desk::{
+    self, Author, CONTENT_TYPE, Group, Inbound, Mark, Opening, Outbound, PREFIX, Payload, Tenant, Thread,
+    Turned, Wrong, envelope,
+};
+use crate::message::{ELSEWHERE, MessageRef, NEVER};
+use crate::metrics::DeskOutcome;
+use crate::protocol::{PublishProperties, QoS};
+
+/// Characters of a message that lists show.
+const PREVIEW: usize = 120;
+
+/// The user property that names a message's channel.
+const CHANNEL: &str = "channel";
+
+/// The user property, and the field of the customer's context document, that names the customer's language.
+const LANGUAGE: &str = "language";
+
+/// What a conversation begins with.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum First {
+    /// Its customer's message, and what tells that when it comes again.
+    Message(Option<Mark>),
+    /// Its customer has written nothing yet.
+    Nothing,
+}
+
+/// A group that takes a conversation, or what becomes of it.
+enum Place<'t> {
+    Group(&'t Group),
+    Told(Arc<str>),
+    Refused,
+}
+
+impl Core {
+    /// The rules choose a group for what a customer writes first, or for one who has written nothing yet ([`First::Nothing`]). `Some`: it is no conversation.
+    pub(super) fn begin_conversation(
+        &mut self,
+        tenant: &Tenant,
+        key: &Arc<str>,
+        m: &MessageRef<'_>,
+        first: First,
+    ) -> Result<Option<DeskOutcome>, Refused> {
+        let exchange = self.exchange.clone();
+        let Some(desk) = &exchange.desk else { return Err(quota()) };
+        let (customer, now) = (customer_of(key), self.clients.now);
+        let properties = PublishProperties::decode(m.properties).unwrap_or(PublishProperties::EMPTY);
+        let user: Vec<(&str, &str)> = properties.user.iter().collect();
+        let payload = Payload::new(m.payload);
+        let context = desk.context(tenant.name(), customer, now);
+        let previous = self.threads.last(key).cloned();
+        let decision = tenant.route(&Inbound {
+            customer,
+            topic: m.topic,
+            payload: &payload,
+            properties: &user,
+            context: context.as_ref(),
+            previous: previous
+                .as_ref()
+                .map_or(("", ""), |past| (&*past.group, past.agent.as_deref().unwrap_or_default())),
+            now_ms: now.unix.cast_signed(),
+        });
+        self.clients.counters.desk_rule_errors += u64::from(decision.failed_rules);
+        let rule = decision.rule;
+        if !rule.group.is_assigned() {
+            return self.hand_to_shared_group(tenant, customer, m, &decision).map(Some);
+        }
+        let wanted = rule.choose(|group| !desk.takes(tenant, group, now));
+        let group = match self.place(tenant, wanted, now) {
+            Place::Group(group) => group,
+            Place::Refused => return Err(quota()),
+            Place::Told(text) => {
+                self.tell(tenant, customer, &text);
+                return Ok(Some(DeskOutcome::TurnedAway));
+            }
+        };
+        let property = |wanted: &str| user.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
+        let language = property(LANGUAGE)
+            .map(Arc::from)
+            .or_else(|| context.as_ref().and_then(|context| context.text_field(LANGUAGE)).map(Arc::from));
+        let weight = property(CHANNEL).map_or(1, |channel| tenant.channel_weight(channel));
+        let affinity = group.assigned.as_ref().map_or(0, |assigned| assigned.affinity_ttl_ms);
+        let before = previous.as_ref().filter(|past| past.closed_at + affinity > now.unix);
+        let conversation = self.next_ulid(now.unix);
+        let opening = Opening {
+            conversation,
+            customer: customer.into(),
+            group: group.name.clone(),
+            priority: rule.priority,
+            skills: rule.skills.iter().map(|skill| Arc::from(skill.as_str())).collect(),
+            language,
+            weight: u16::try_from(weight).unwrap_or(u16::MAX),
+            previous: before.and_then(|past| past.agent.clone()),
+            preview: payload.preview(PREVIEW).into(),
+            arrived: now.unix,
+        };
+        let thread = Thread::new(conversation, group.name.clone(), now.unix, previous.as_ref());
+        self.threads.open.insert(key.clone(), thread);
+        if let First::Message(mark) = first {
+            let added = self.add(tenant, key, Author::Customer(customer), Some(m), mark);
+            if added.is_err() {
+                self.threads.open.remove(key);
+            }
+            added?;
+        } else {
+            self.write_thread(key);
+        }
+        desk.owners.insert(conversation, customer.into());
+        let what = What::Open(Box::new(opening));
+        self.send(Errand { tenant: tenant.name().into(), what }, false)?;
+        Ok(None)
+    }
+
+    /// The group that takes a conversation in place of this one, if this one does not.
+    fn place<'t>(&self, tenant: &'t Tenant, group: &'t Group, now: crate::clock::Now) -> Place<'t> {
+        let Some(desk) = &self.exchange.desk else { return Place::Refused };
+        let mut group = group;
+        // The file has no circles; this bounds them all the same.
+        for _ in 0..tenant.groups().count() {
+            let Some(assigned) = &group.assigned else { return Place::Refused };
+            let turned = match (Desk::is_open(tenant, group, now), desk.is_full(tenant, group)) {
+                (true, false) => return Place::Group(group),
+                (false, _) => &assigned.closed,
+                (true, true) => &assigned.full,
+            };
+            match turned {
+                Turned::Refused => return Place::Refused,
+                Turned::Told(text) => return Place::Told(text.clone()),
+                Turned::To(name) => match tenant.group(name) {
+                    Some(next) => group = next,
+                    None => return Place::Refused,
+                },
+            }
+        }
+        Place::Refused
+    }
+
+    /// Tells a customer something outside of a conversation.
+    fn tell(&mut self, tenant: &Tenant, customer: &str, text: &str) {
+        let outbound = Outbound {
+            author: Author::System,
+            conversation: None,
+            payload: &Payload::new(text.as_bytes()),
+            properties: &[],
+            content_type: None,
+            id: self.next_ulid(self.clients.now.unix),
+            at_ms: self.clients.now.unix,
+        };
+        let mut json = Vec::new();
+        if envelope(&outbound, usize::MAX, &mut json).is_ok() {
+            let topic = format!("{PREFIX}{}/customer/{customer}/down", tenant.name());
+            self.announce(Saying::once(&topic, &json, &json_properties(CONTENT_TYPE, None)));
+        }
+    }
+
+    /// A customer stands in a queue without having written anything.
+    pub(super) fn join(&mut self, tenant: &Tenant, key: &Arc<str>, back: &Back) {
+        let topic = format!("{PREFIX}{}/customer/{}/up", tenant.name(), customer_of(key));
+        let m = MessageRef {
+            topic: &topic,
+            payload: b"",
+            properties: &[],
+            expires_at: NEVER,
+            from: ELSEWHERE,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            snappy: false,
+        };
+        let begun = self.begin_conversation(tenant, key, &m, First::Nothing);
+        let open = self.threads.open.get(key).map(|thread| thread.conversation);
+        let outcome = match (begun, open) {
+            (Ok(None), Some(conversation)) => Ok(conversation),
+            _ => Err(Wrong::NoGroup),
+        };
+        self.respond(back, &desk::announce::wish("join", outcome));
+    }
+}

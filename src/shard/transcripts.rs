@@ -1,0 +1,188 @@
+//! Transcripts: in blocks of many messages, read a page at a time, and forgotten when they have been kept for long enough.
+
+use std::sync::Arc;
+
+use super::Core;
+use super::errands::Back;
+use super::lookups::{Purpose, Transcript};
+use super::threads::key_of;
+use crate::desk::{Block, ConversationId, Past, Wrong, announce};
+use crate::store::Table;
+
+/// How long transcripts are kept behind the end of their conversations.
+pub(super) const KEEP_MS: u64 = 7 * 24 * 3_600_000;
+
+/// Conversations that one tick forgets at most.
+const SWEEP: usize = 64;
+
+/// The key of a message that is in no block, or of a conversation that is over.
+pub(super) fn put_message_key(
+    out: &mut Vec<u8>,
+    customer: &str,
+    conversation: ConversationId,
+    seq: Option<u32>,
+) {
+    out.extend_from_slice(customer.as_bytes());
+    out.push(0);
+    out.extend_from_slice(&conversation.to_be_bytes());
+    if let Some(seq) = seq {
+        out.extend_from_slice(&seq.to_be_bytes());
+    }
+}
+
+/// The key of a block of a transcript.
+pub(super) fn block_key(conversation: ConversationId, end: u32) -> [u8; 20] {
+    let mut key = [0; 20];
+    let (id, number) = key.split_at_mut(16);
+    id.copy_from_slice(&conversation.to_be_bytes());
+    number.copy_from_slice(&end.to_be_bytes());
+    key
+}
+
+/// A block as it is stored: the envelopes one behind the other, each with its length, compressed.
+fn put_block(out: &mut Vec<u8>, block: &Block) {
+    let mut plain = Vec::with_capacity(block.entries.iter().map(|entry| entry.text.len() + 4).sum());
+    for entry in &block.entries {
+        plain.extend_from_slice(&(entry.text.len() as u32).to_le_bytes());
+        plain.extend_from_slice(&entry.text);
+    }
+    if let Ok(packed) = snap::raw::Encoder::new().compress_vec(&plain) {
+        out.push(1);
+        out.extend_from_slice(&packed);
+    } else {
+        out.push(0);
+        out.extend_from_slice(&plain);
+    }
+}
+
+/// The envelopes of a block. `None`: it is damaged.
+pub(super) fn read_block(value: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let (form, rest) = value.split_first()?;
+    let plain = match form {
+        0 => rest.to_vec(),
+        1 => snap::raw::Decoder::new().decompress_vec(rest).ok()?,
+        _ => return None,
+    };
+    let (mut left, mut all) = (plain.as_slice(), Vec::new());
+    while let Some((length, rest)) = left.split_first_chunk() {
+        let (text, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        all.push(text.to_vec());
+        left = rest;
+    }
+    left.is_empty().then_some(all)
+}
+
+impl Core {
+    /// Moves what makes a block from the tail into the transcript.
+    pub(super) fn seal(&mut self, key: &Arc<str>, all: bool) {
+        if !self.clients.ledger.on() {
+            return;
+        }
+        while let Some(thread) = self.threads.open.get_mut(key)
+            && let Some(block) = thread.seal(all)
+        {
+            let conversation = thread.conversation;
+            let ledger = &mut self.clients.ledger;
+            ledger.put(
+                Table::Transcripts,
+                |out| out.extend_from_slice(&block_key(conversation, block.end)),
+                |out| put_block(out, &block),
+            );
+            for entry in &block.entries {
+                ledger.delete(Table::Tails, |out| put_message_key(out, key, conversation, Some(entry.seq)));
+            }
+            self.write_thread(key);
+        }
+    }
+
+    /// Forgets conversations whose transcripts have been kept for long enough.
+    pub(super) fn sweep_transcripts(&mut self) {
+        for _ in 0..SWEEP {
+            let Some((closed_at, _)) = self.threads.ends.first() else { return };
+            if closed_at + KEEP_MS > self.clients.now.unix {
+                return;
+            }
+            let Some((closed_at, key)) = self.threads.ends.pop_first() else { return };
+            let Some(pasts) = self.threads.past.get_mut(&key) else { continue };
+            let (gone, stays) =
+                std::mem::take(pasts).into_iter().partition(|past| past.closed_at <= closed_at);
+            *pasts = stays;
+            if pasts.is_empty() {
+                self.threads.past.remove(&key);
+            }
+            self.erase(&key, gone);
+        }
+    }
+
+    fn erase(&mut self, key: &str, gone: Vec<Past>) {
+        let ledger = &mut self.clients.ledger;
+        for past in gone {
+            let conversation = past.conversation();
+            for end in &past.blocks {
+                ledger
+                    .delete(Table::Transcripts, |out| out.extend_from_slice(&block_key(conversation, *end)));
+            }
+            ledger.delete(Table::Archive, |out| put_message_key(out, key, conversation, None));
+        }
+    }
+
+    /// Deletes all conversations of a customer that are over, with their transcripts; how many. One that is open ends
+    /// first, by whoever may end it.
+    pub fn erase_customer(&mut self, tenant: &str, customer: &str) -> usize {
+        let key = key_of(tenant, customer);
+        let gone = self.threads.past.remove(&key).unwrap_or_default();
+        for past in &gone {
+            self.threads.ends.remove(&(past.closed_at, key.clone()));
+        }
+        let count = gone.len();
+        self.erase(&key, gone);
+        count
+    }
+
+    /// A page of a customer's messages, those before a number, the last ones first found.
+    pub(super) fn transcript(
+        &mut self,
+        key: &Arc<str>,
+        conversation: Option<ConversationId>,
+        before: u32,
+        limit: usize,
+        back: Back,
+    ) {
+        let open = self.threads.open.get(key).filter(|t| conversation.is_none_or(|v| t.conversation == v));
+        let past = self.threads.past.get(key).and_then(|pasts| {
+            pasts.iter().rev().find(|past| conversation.is_none_or(|v| past.conversation() == v))
+        });
+        let (found, blocks, tail) = match (open, past) {
+            (Some(thread), _) => {
+                let tail = thread.tail().filter(|entry| entry.seq < before);
+                let tail: Vec<(u32, Arc<[u8]>)> = tail.map(|e| (e.seq, e.text.clone())).collect();
+                (thread.conversation, thread.blocks().to_vec(), tail)
+            }
+            (None, Some(past)) => (past.conversation(), past.blocks.clone(), Vec::new()),
+            (None, None) => {
+                let none = announce::wish("transcript", Err(Wrong::NoConversation));
+                return self.respond(&back, &none);
+            }
+        };
+        let page = Transcript { conversation: found, blocks, tail, before, limit, back };
+        self.read_transcript(page);
+    }
+
+    /// Reads blocks from the store until a page is full.
+    fn read_transcript(&mut self, page: Transcript) {
+        let keys: Vec<(Table, Box<[u8]>)> = page
+            .missing()
+            .map(|end| (Table::Transcripts, Box::from(&block_key(page.conversation, end)[..])))
+            .collect();
+        if keys.is_empty() || !self.clients.ledger.on() {
+            return self.show_transcript(page, &[]);
+        }
+        let purpose = Purpose::Transcript(Box::new(page));
+        self.clients.lookups.ask(&self.clients.ledger, purpose, keys);
+    }
+
+    pub(super) fn show_transcript(&mut self, page: Transcript, values: &[Option<Box<[u8]>>]) {
+        let (back, answer) = page.answer(values);
+        self.respond(&back, &answer);
+    }
+}
