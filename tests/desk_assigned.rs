@@ -6,7 +6,7 @@ mod dialogue;
 
 use std::collections::VecDeque;
 
-use dialogue::{Client, Own, Packet, Publish, message, own, will};
+use dialogue::{BOTH, Client, Kept, Own, Packet, Publish, message, own, will};
 use serde_json::{Value, json};
 
 const RULES: &str = r#"
@@ -302,7 +302,11 @@ fn what_is_not_understood_or_not_allowed_is_refused() {
         ("agent/anna/offer", "{}", 0x87),
         ("queue/care/state", "{}", 0x87),
         ("customer/carl/ask", r#"{"verb":"erase"}"#, 0x99),
-        ("queue/care/put", "{}", 0x83),
+        ("queue/care/put", "{}", 0x99),
+        ("queue/shop/put", r#"{"customer":"c"}"#, 0x90),
+        ("control/close", "{}", 0x99),
+        ("control/drain", "{}", 0x83),
+        ("conversation/01ARZ3NDEKTSV4RRFFQ69G5FAV/ask", r#"{"verb":"transcript"}"#, 0x87),
     ] {
         assert_eq!(eve.try_say(topic, payload), reason, "{topic} {payload}");
     }
@@ -334,4 +338,123 @@ fn a_message_is_taken_once_and_a_full_group_says_so() {
     assert_eq!(two.try_publish(night("two")), 0);
     assert_eq!(two.json_on("customer/two/down")["from"], json!({"role": "system"}));
     desk.close();
+}
+
+#[test]
+fn backends_put_conversations_into_queues_and_supervisors_move_them() {
+    let desk = own(Some(RULES), |_| {});
+    let mut boss = Party::new(desk.v5("boss").open());
+    boss.client.subscribe("boss", 1);
+    let mut control = |verb: &str, what: Value| -> Value {
+        let topic = format!("{PREFIX}control/{verb}");
+        let request = message(&topic, what.to_string()).qos(1).response_topic("boss").correlation(b"7");
+        assert_eq!(boss.try_publish(request), 0);
+        loop {
+            if let Some(answer) = boss.heard.pop_front() {
+                return serde_json::from_slice(&answer.payload).unwrap();
+            }
+            let packet = boss.client.next();
+            boss.hear(packet);
+        }
+    };
+    let mut backend = Party::new(desk.v5("backend").open());
+    let order = json!({"customer": "carl", "priority": 5, "body": "parcel lost", "meta": {"order": 7}});
+    backend.say("queue/care/put", order.to_string());
+    let mut carl = customer(&desk, "carl");
+    let v = carl.until("customer/carl/state", "state", "queued")["conversation"].as_str().unwrap().to_owned();
+    let mut anna = agent(&desk, "anna", &["care"], 1);
+    assert_eq!(accept(&mut anna, "anna"), v);
+    let first = anna.json_on(&format!("agent/anna/inbox/{v}"));
+    assert_eq!((&first["body"], &first["meta"]["order"]), (&json!("parcel lost"), &json!(7)));
+    assert_eq!(first["from"], json!({"role": "system"}));
+    // Beyond her capacity only by an override.
+    let mut ben = agent(&desk, "ben", &["night"], 0);
+    let assign = |force: bool| json!({"conversation": v, "agent": "ben", "override": force});
+    assert_eq!(control("assign", assign(false))["reason"], "agent_busy");
+    assert_eq!(control("assign", assign(true))["ok"], true);
+    assert_eq!(ben.json_on(&format!("agent/ben/inbox/{v}"))["seq"], 1);
+    assert_eq!(control("requeue", json!({"conversation": v}))["ok"], true);
+    assert_eq!(anna.json_on("agent/anna/offer")["conversation"], v.as_str());
+    assert_eq!(control("close", json!({"conversation": v}))["ok"], true);
+    carl.until("customer/carl/state", "state", "closed");
+    assert_eq!(control("close", json!({"conversation": v}))["reason"], "no_conversation");
+    desk.close();
+}
+
+#[test]
+fn conversations_survive_a_restart_and_transcripts_are_read_in_pages() {
+    for ending in BOTH {
+        let mut kept = Kept::new(Some(RULES), |_| {});
+        let desk = kept.start();
+        let mut anna = agent(&desk, "anna", &["care"], 1);
+        let mut carl = customer(&desk, "carl");
+        for number in 0..100 {
+            carl.say("customer/carl/up", format!("message {number}"));
+        }
+        let v = accept(&mut anna, "anna");
+        anna.say(&format!("conversation/{v}/reply"), "I see");
+        let mut dora = customer(&desk, "dora");
+        dora.say("customer/dora/up", "me too");
+        dora.until("customer/dora/state", "state", "queued");
+        drop((anna, carl, dora));
+        let desk = kept.restart(desk, ending);
+        // Everything is as it was announced, before anybody is back.
+        let mut carl = customer(&desk, "carl");
+        let mut dora = customer(&desk, "dora");
+        assert_eq!(carl.until("customer/carl/state", "state", "assigned")["conversation"], v.as_str());
+        assert_eq!(dora.until("customer/dora/state", "state", "queued")["position"], 1);
+        let mut anna = agent(&desk, "anna", &["care"], 2);
+        carl.say("customer/carl/up", "still there?");
+        loop {
+            let inbox = anna.json_on(&format!("agent/anna/inbox/{v}"));
+            if inbox["seq"] == 102 {
+                assert_eq!(inbox["body"], "still there?");
+                break;
+            }
+        }
+        let offer = accept(&mut anna, "anna");
+        assert_ne!(offer, v);
+        // All of it, a page at a time, from the end.
+        carl.client.subscribe_amid_traffic(&[&format!("{PREFIX}customer/carl/answer")]);
+        let read_all = |carl: &mut Party, ask: &mut dyn FnMut(&mut Party, Value) -> Value| {
+            let (mut bodies, mut before) = (Vec::new(), Value::Null);
+            loop {
+                let mut request = json!({"verb": "transcript", "limit": 30});
+                if !before.is_null() {
+                    request["before"] = before;
+                }
+                let mut page = ask(carl, request);
+                assert_eq!((&page["ok"], &page["conversation"]), (&json!(true), &json!(v)));
+                before = page["before"].take();
+                let mut messages: Vec<Value> = page["messages"].as_array().unwrap().clone();
+                messages.append(&mut bodies);
+                bodies = messages;
+                if before.is_null() {
+                    return bodies;
+                }
+            }
+        };
+        let mut by_customer = |carl: &mut Party, request: Value| {
+            carl.say("customer/carl/ask", request.to_string());
+            carl.json_on("customer/carl/answer")
+        };
+        let all = read_all(&mut carl, &mut by_customer);
+        let seqs: Vec<u64> = all.iter().map(|m| m["seq"].as_u64().unwrap()).collect();
+        assert_eq!(seqs, (1..=102).collect::<Vec<_>>());
+        assert_eq!((&all[0]["body"], &all[100]["body"]), (&json!("message 0"), &json!("I see")));
+        assert_eq!(answer(&mut anna, "anna", &json!({"verb": "complete", "conversation": v}))["ok"], true);
+        carl.until("customer/carl/state", "state", "closed");
+        assert_eq!(read_all(&mut carl, &mut by_customer), all, "what is over is read like what is not");
+        let ask = json!({"verb": "transcript", "customer": "carl", "limit": 3});
+        anna.say(&format!("conversation/{v}/ask"), ask.to_string());
+        let page = anna.json_on("agent/anna/result");
+        assert_eq!((&page["messages"][2]["seq"], &page["before"]), (&json!(102), &json!(100)));
+        carl.say("customer/carl/ask", r#"{"verb":"rate","rating":5}"#);
+        assert_eq!(carl.json_on("customer/carl/answer")["ok"], true);
+        // It is the same agent again, who was told so.
+        carl.say("customer/carl/up", "one more thing");
+        assert_eq!(anna.json_on("agent/anna/offer")["customer"], "carl");
+        drop((anna, carl, dora));
+        desk.close();
+    }
 }

@@ -8,6 +8,7 @@ use ulid::Ulid;
 use super::floor::{
     Agent, Answer, Conversation, Event, Floor, OfferNote, OfferWhy, Phase, QueueView, Reason, Show, Wrong,
 };
+use super::thread::Past;
 
 fn seconds(ms: u64) -> u64 {
     ms.div_ceil(1000)
@@ -289,5 +290,33 @@ pub fn wish(verb: &str, outcome: Result<u128, Wrong>) -> Vec<u8> {
         ok: outcome.is_ok(),
         reason: outcome.err().map(Wrong::code),
         message: outcome.err().map(|wrong| wrong.to_string()),
+    })
+}
+
+#[derive(Serialize)]
+struct Rating<'a> {
+    v: u8,
+    conversation: String,
+    at: u64,
+    customer: &'a str,
+    group: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent: Option<&'a str>,
+    rating: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comment: Option<&'a str>,
+}
+
+/// `conversation/{v}/events`: how good a customer found it.
+pub fn rating(past: &Past, customer: &str, comment: Option<&str>, at: u64) -> Vec<u8> {
+    text(&Rating {
+        v: 1,
+        conversation: id(past.conversation()),
+        at,
+        customer,
+        group: &past.group,
+        agent: past.agent.as_deref(),
+        rating: past.rating,
+        comment,
     })
 }

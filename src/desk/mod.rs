@@ -41,7 +41,7 @@ pub use hours::{DAY_MIN, Day, Hours, Span};
 pub use json::{Context, ContextError};
 pub use model::{FeatureError, FeatureSource, Features, ModelError, ModelFlaw, Scorer};
 pub use payload::Payload;
-pub use requests::{RequestError, Wish};
+pub use requests::{Control, Put, RequestError, Wish};
 pub use routing::{Decision, Group, Inbound, Routing, Rule, Strategy, Tenant};
 pub use thread::{Block, Entry, Mark, Past, Thread};
 pub use topics::{DeskTopic, PREFIX, check_id, desk_topic};

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use ulid::Ulid;
 
 use super::assigned::MAX_LEVEL;
@@ -67,6 +68,13 @@ pub enum Wish {
     Join,
     /// To leave.
     Leave,
+    /// To say how good its last conversation was.
+    Rate {
+        /// 1 to 5.
+        rating: u8,
+        /// In words.
+        comment: Option<Arc<str>>,
+    },
     /// The messages of its conversation, or of an earlier one, before a number.
     Transcript {
         /// Which; `None`: the open one, else the last.
@@ -85,14 +93,93 @@ struct Wished {
     conversation: Option<String>,
     before: Option<u32>,
     limit: Option<usize>,
+    rating: Option<u8>,
+    comment: Option<Arc<str>>,
+}
+
+/// A conversation that a backend puts straight into a group's queue. What it begins with is `body`, `type`, `id`, `re`
+/// and `meta` of the same object, as customers write them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Put {
+    /// Whose.
+    pub customer: Arc<str>,
+    /// The base priority.
+    pub priority: u16,
+    /// The wanted skills.
+    pub skills: Vec<Arc<str>>,
+    /// The customer's language.
+    pub language: Option<Arc<str>>,
+    /// Its channel.
+    pub channel: Option<Arc<str>>,
+    /// It begins with a message.
+    pub has_body: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Putting<'a> {
+    customer: Arc<str>,
+    #[serde(default)]
+    priority: u16,
+    #[serde(default)]
+    skills: Vec<Arc<str>>,
+    language: Option<Arc<str>>,
+    channel: Option<Arc<str>>,
+    #[serde(borrow)]
+    body: Option<&'a RawValue>,
+    // Read with the body.
+    #[serde(borrow, rename = "type")]
+    _type: Option<&'a RawValue>,
+    #[serde(borrow, rename = "id")]
+    _id: Option<&'a RawValue>,
+    #[serde(borrow, rename = "re")]
+    _re: Option<&'a RawValue>,
+    #[serde(borrow, rename = "meta")]
+    _meta: Option<&'a RawValue>,
+}
+
+/// What a supervisor does with a conversation, or a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Control {
+    /// Puts it back into its queue.
+    Requeue(u128),
+    /// Ends it.
+    Close(u128),
+    /// Gives it to an agent; `true`: whether that one has room or not.
+    Assign(u128, Arc<str>, bool),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Controlled {
+    conversation: String,
+    agent: Option<Arc<str>>,
+    #[serde(default, rename = "override")]
+    override_: bool,
+}
+
+/// The highest base priority, as of rules.
+const MAX_PRIORITY: u16 = 1000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    verb: String,
+    customer: Option<Arc<str>>,
+    before: Option<u32>,
+    limit: Option<usize>,
 }
 
 /// The most messages of a transcript in one answer.
 const MOST_MESSAGES: usize = 100;
 
 fn read<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T, RequestError> {
-    if payload.len() > MAX_BYTES {
-        return Err(wrong(format!("more than {MAX_BYTES} bytes")));
+    read_within(payload, MAX_BYTES)
+}
+
+fn read_within<'a, T: Deserialize<'a>>(payload: &'a [u8], most: usize) -> Result<T, RequestError> {
+    if payload.len() > most {
+        return Err(wrong(format!("more than {most} bytes")));
     }
     // serde would take a list of the members, too.
     if !payload.trim_ascii_start().starts_with(b"{") {
@@ -209,8 +296,56 @@ impl Verb {
     }
 }
 
+impl Put {
+    /// Reads what was published to `queue/{g}/put`.
+    ///
+    /// # Errors
+    /// [`RequestError`] says what is wrong.
+    pub fn parse(payload: &[u8]) -> Result<Self, RequestError> {
+        let said: Putting<'_> = read_within(payload, usize::MAX)?;
+        check_id(&said.customer).map_err(|why| wrong(format!("customer: {why}")))?;
+        bounded(&said.skills, "skills")?;
+        if said.priority > MAX_PRIORITY {
+            return Err(wrong(format!("priority: at most {MAX_PRIORITY}")));
+        }
+        let Putting { customer, priority, skills, language, channel, body, .. } = said;
+        Ok(Self { customer, priority, skills, language, channel, has_body: body.is_some() })
+    }
+}
+
+impl Control {
+    /// Reads what was published to `control/{verb}`. `None`: it is no such verb.
+    ///
+    /// # Errors
+    /// [`RequestError`] says what is wrong.
+    pub fn parse(verb: &str, payload: &[u8]) -> Option<Result<Self, RequestError>> {
+        if !matches!(verb, "requeue" | "close" | "assign") {
+            return None;
+        }
+        Some(read(payload).and_then(|said: Controlled| {
+            let conversation = id("conversation", Some(&said.conversation))?;
+            Ok(match (verb, said.agent) {
+                ("requeue", None) => Self::Requeue(conversation),
+                ("close", None) => Self::Close(conversation),
+                ("assign", Some(agent)) => Self::Assign(conversation, agent, said.override_),
+                ("assign", None) => return Err(wrong("agent: missing")),
+                _ => return Err(wrong("agent: only of assign")),
+            })
+        }))
+    }
+
+    /// Its name.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Requeue(_) => "requeue",
+            Self::Close(_) => "close",
+            Self::Assign(..) => "assign",
+        }
+    }
+}
+
 impl Wish {
-    const NAMES: [&str; 3] = ["join", "leave", "transcript"];
+    const NAMES: [&str; 4] = ["join", "leave", "rate", "transcript"];
 
     /// Reads what was published to `customer/{c}/ask`.
     ///
@@ -221,6 +356,10 @@ impl Wish {
         Ok(match said.verb.as_str() {
             "join" => Self::Join,
             "leave" => Self::Leave,
+            "rate" => match said.rating {
+                Some(rating @ 1..=5) => Self::Rate { rating, comment: said.comment },
+                _ => return Err(wrong("rating: 1 to 5")),
+            },
             "transcript" => Self::Transcript {
                 conversation: said.conversation.as_ref().map(|v| id("conversation", Some(v))).transpose()?,
                 before: said.before,
@@ -233,11 +372,30 @@ impl Wish {
         })
     }
 
+    /// Reads what an agent has published to `conversation/{v}/ask`, and the customer that it names: of a conversation
+    /// that is over nobody else knows whose it was.
+    ///
+    /// # Errors
+    /// [`RequestError`] says what is wrong.
+    pub fn parse_of_agent(
+        payload: &[u8],
+        conversation: u128,
+    ) -> Result<(Self, Option<Arc<str>>), RequestError> {
+        let said: Asked = read(payload)?;
+        if said.verb != "transcript" {
+            return Err(wrong(format!("verb: {:?} is none; \"transcript\"", said.verb)));
+        }
+        let limit = said.limit.unwrap_or(MOST_MESSAGES).clamp(1, MOST_MESSAGES);
+        let wish = Self::Transcript { conversation: Some(conversation), before: said.before, limit };
+        Ok((wish, said.customer))
+    }
+
     /// Its name.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Join => "join",
             Self::Leave => "leave",
+            Self::Rate { .. } => "rate",
             Self::Transcript { .. } => "transcript",
         }
     }
@@ -296,9 +454,39 @@ mod tests {
     }
 
     #[test]
+    fn backends_and_supervisors_are_understood() {
+        let put =
+            Put::parse(br#"{"customer":"c","skills":["x"],"priority":3,"body":"hi","meta":{}}"#).unwrap();
+        assert_eq!((&*put.customer, put.priority, put.has_body), ("c", 3, true));
+        for (text, part) in [
+            ("{}", "missing field `customer`"),
+            (r#"{"customer":"a/b"}"#, "customer: an id is one topic level"),
+            (r#"{"customer":"c","priority":1001}"#, "priority: at most 1000"),
+            (r#"{"customer":"c","colour":1}"#, "unknown field `colour`"),
+        ] {
+            let error = Put::parse(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+        let id = Ulid::from_string(ID).unwrap().0;
+        let control = |verb: &str, rest: &str| {
+            Control::parse(verb, format!("{{\"conversation\":\"{ID}\"{rest}}}").as_bytes())
+        };
+        assert_eq!(control("close", "").unwrap().unwrap(), Control::Close(id));
+        let assign = control("assign", ",\"agent\":\"a\",\"override\":true").unwrap().unwrap();
+        assert_eq!((assign.name(), assign), ("assign", Control::Assign(id, "a".into(), true)));
+        assert!(
+            control("assign", "").unwrap().is_err() && control("close", ",\"agent\":\"a\"").unwrap().is_err()
+        );
+        assert!(control("drain", "").is_none());
+    }
+
+    #[test]
     fn wishes_are_bounded() {
         let wish = Wish::parse(br#"{"verb":"transcript","limit":9999,"before":7}"#).unwrap();
         assert_eq!(wish, Wish::Transcript { conversation: None, before: Some(7), limit: MOST_MESSAGES });
+        let rate = |text: &str| Wish::parse(format!("{{\"verb\":\"rate\",{text}}}").as_bytes());
+        assert_eq!(rate("\"rating\":5").unwrap(), Wish::Rate { rating: 5, comment: None });
+        assert!(rate("\"rating\":6").is_err() && rate("\"comment\":\"x\"").is_err());
         assert!(Wish::parse(br#"{"verb":"erase"}"#).unwrap_err().to_string().contains("verb"));
     }
 }

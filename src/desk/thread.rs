@@ -120,6 +120,9 @@ pub struct Past {
     pub seq: u32,
     /// The last number of each block.
     pub blocks: Vec<u32>,
+    /// How good the customer found it, 1 to 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rating: Option<u8>,
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     marks: VecDeque<u64>,
 }
@@ -283,6 +286,7 @@ impl Thread {
             closed_at,
             seq: self.seq,
             blocks: self.blocks.clone(),
+            rating: None,
             marks: self.marks.clone(),
         }
     }

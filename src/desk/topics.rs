@@ -72,6 +72,27 @@ pub enum DeskTopic<'a> {
         /// The conversation, as written.
         conversation: &'a str,
     },
+    /// `cs/1/{tenant}/conversation/{conversation}/ask`: an agent asks for messages.
+    ConversationAsk {
+        /// The tenant.
+        tenant: &'a str,
+        /// The conversation, as written.
+        conversation: &'a str,
+    },
+    /// `cs/1/{tenant}/queue/{group}/put`: a backend puts a conversation into a queue.
+    QueuePut {
+        /// The tenant.
+        tenant: &'a str,
+        /// The group.
+        group: &'a str,
+    },
+    /// `cs/1/{tenant}/control/{verb}`: a supervisor does something with a conversation.
+    Control {
+        /// The tenant.
+        tenant: &'a str,
+        /// What.
+        verb: &'a str,
+    },
     /// What the desk alone publishes in tenants with groups in `assigned` mode: states, offers, inboxes, transcripts.
     Own {
         /// The tenant.
@@ -79,8 +100,6 @@ pub enum DeskTopic<'a> {
     },
     /// A name of these shapes with an id that is none: nobody may publish to it.
     BadId,
-    /// A name that the contract gives to the desk and this version does not serve: an acknowledgement would be a lie.
-    Unserved,
     /// Any other name below the prefix: the desk does nothing with it.
     Other,
 }
@@ -130,8 +149,13 @@ fn classify(rest: &str) -> DeskTopic<'_> {
         | (Some(tenant), Some("conversation"), Some(_), Some("messages" | "events"), None, _) => {
             DeskTopic::Own { tenant }
         }
-        (Some(_), Some("queue"), Some(_), Some("put"), None, _)
-        | (Some(_), Some("control"), Some(_), None, ..) => DeskTopic::Unserved,
+        (Some(tenant), Some("conversation"), Some(conversation), Some("ask"), None, _) => {
+            DeskTopic::ConversationAsk { tenant, conversation }
+        }
+        (Some(tenant), Some("queue"), Some(group), Some("put"), None, _) => {
+            DeskTopic::QueuePut { tenant, group }
+        }
+        (Some(tenant), Some("control"), Some(verb), None, ..) => DeskTopic::Control { tenant, verb },
         _ => DeskTopic::Other,
     };
     let ids = match topic {
@@ -142,10 +166,14 @@ fn classify(rest: &str) -> DeskTopic<'_> {
         DeskTopic::AgentPresence { tenant, agent } | DeskTopic::AgentAnswer { tenant, agent } => {
             [tenant, agent, agent]
         }
-        DeskTopic::Reply { tenant, conversation } => [tenant, conversation, conversation],
+        DeskTopic::Reply { tenant, conversation } | DeskTopic::ConversationAsk { tenant, conversation } => {
+            [tenant, conversation, conversation]
+        }
+        DeskTopic::QueuePut { tenant, group } => [tenant, group, group],
+        DeskTopic::Control { tenant, verb } => [tenant, verb, verb],
         DeskTopic::QueueMessages { tenant, group, customer } => [tenant, group, customer],
         DeskTopic::ControlExplain { tenant } | DeskTopic::Own { tenant } => [tenant; 3],
-        DeskTopic::BadId | DeskTopic::Unserved | DeskTopic::Other => return topic,
+        DeskTopic::BadId | DeskTopic::Other => return topic,
     };
     if ids.into_iter().all(|id| check_id(id).is_ok()) { topic } else { DeskTopic::BadId }
 }
@@ -192,6 +220,16 @@ mod tests {
                 DeskTopic::QueueMessages { tenant: "main", group: "sales", customer: "42" },
             ),
             ("cs/1/main/control/explain", DeskTopic::ControlExplain { tenant: "main" }),
+            ("cs/1/main/control/close", DeskTopic::Control { tenant: "main", verb: "close" }),
+            ("cs/1/main/customer/42/ask", DeskTopic::CustomerAsk { tenant: "main", customer: "42" }),
+            ("cs/1/main/queue/sales/put", DeskTopic::QueuePut { tenant: "main", group: "sales" }),
+            ("cs/1/main/agent/7/presence", DeskTopic::AgentPresence { tenant: "main", agent: "7" }),
+            ("cs/1/main/agent/7/answer", DeskTopic::AgentAnswer { tenant: "main", agent: "7" }),
+            ("cs/1/main/conversation/7/reply", DeskTopic::Reply { tenant: "main", conversation: "7" }),
+            (
+                "cs/1/main/conversation/7/ask",
+                DeskTopic::ConversationAsk { tenant: "main", conversation: "7" },
+            ),
             ("cs/1/t ü/customer/張 3/up", DeskTopic::CustomerUp { tenant: "t ü", customer: "張 3" }),
         ];
         for (name, expected) in cases {
@@ -205,7 +243,6 @@ mod tests {
             "cs/1/",
             "cs/1/main",
             "cs/1/main/customer/42",
-            "cs/1/main/customer/42/down",
             "cs/1/main/customer/42/up/",
             "cs/1/main/customer/42/up/x",
             "cs/1/main/customer/42/context/patch/x",
@@ -213,7 +250,7 @@ mod tests {
             "cs/1/main/queue/sales/messages",
             "cs/1/main/queue/sales/messages/42/x",
             "cs/1/main/control/explain/x",
-            "cs/1/main/agent/7/presence",
+            "cs/1/main/conversation/7/note",
         ] {
             assert_eq!(desk_topic(name), Some(DeskTopic::Other), "{name}");
         }
@@ -233,13 +270,19 @@ mod tests {
             assert_eq!(desk_topic(name), Some(DeskTopic::BadId), "{name}");
         }
         for name in [
-            "cs/1/main/customer/42/ask",
-            "cs/1/main/queue/sales/put",
-            "cs/1/main/agent/7/answer",
-            "cs/1/main/conversation/7/reply",
-            "cs/1/main/control/close",
+            "cs/1/main/customer/42/down",
+            "cs/1/main/customer/42/state",
+            "cs/1/main/customer/42/answer",
+            "cs/1/main/queue/sales/state",
+            "cs/1/main/queue/sales/waiting/01ARZ3NDEKTSV4RRFFQ69G5FAV",
+            "cs/1/main/agent/7/state",
+            "cs/1/main/agent/7/offer",
+            "cs/1/main/agent/7/result",
+            "cs/1/main/agent/7/inbox/01ARZ3NDEKTSV4RRFFQ69G5FAV",
+            "cs/1/main/conversation/7/messages",
+            "cs/1/main/conversation/7/events",
         ] {
-            assert_eq!(desk_topic(name), Some(DeskTopic::Unserved), "{name}");
+            assert_eq!(desk_topic(name), Some(DeskTopic::Own { tenant: "main" }), "{name}");
         }
         let long = "x".repeat(129);
         assert_eq!(desk_topic(&format!("cs/1/main/customer/{long}/up")), Some(DeskTopic::BadId));

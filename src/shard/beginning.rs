@@ -7,12 +7,12 @@ use super::announcing::Saying;
 use super::desk::{Desk, json_properties};
 use super::errands::{Back, Errand, What};
 use super::publish::Refused;
-use super::threads::{customer_of, quota};
+use super::threads::{customer_of, key_of, quota};
 use crate::desk::{
-    self, Author, CONTENT_TYPE, Group, Inbound, Mark, Opening, Outbound, PREFIX, Payload, Tenant, Thread,
-    Turned, Wrong, envelope,
+    self, Author, CONTENT_TYPE, Group, Inbound, Mark, Opening, Outbound, PREFIX, Payload, Put, Tenant,
+    Thread, Turned, Wrong, envelope,
 };
-use crate::message::{ELSEWHERE, MessageRef, NEVER};
+use crate::message::{ELSEWHERE, Message, MessageRef, NEVER};
 use crate::metrics::DeskOutcome;
 use crate::protocol::{PublishProperties, QoS};
 
@@ -49,6 +49,7 @@ impl Core {
         key: &Arc<str>,
         m: &MessageRef<'_>,
         first: First,
+        put: Option<(&Put, &Group)>,
     ) -> Result<Option<DeskOutcome>, Refused> {
         let exchange = self.exchange.clone();
         let Some(desk) = &exchange.desk else { return Err(quota()) };
@@ -58,7 +59,7 @@ impl Core {
         let payload = Payload::new(m.payload);
         let context = desk.context(tenant.name(), customer, now);
         let previous = self.threads.last(key).cloned();
-        let decision = tenant.route(&Inbound {
+        let inbound = Inbound {
             customer,
             topic: m.topic,
             payload: &payload,
@@ -68,13 +69,20 @@ impl Core {
                 .as_ref()
                 .map_or(("", ""), |past| (&*past.group, past.agent.as_deref().unwrap_or_default())),
             now_ms: now.unix.cast_signed(),
-        });
-        self.clients.counters.desk_rule_errors += u64::from(decision.failed_rules);
-        let rule = decision.rule;
-        if !rule.group.is_assigned() {
-            return self.hand_to_shared_group(tenant, customer, m, &decision).map(Some);
-        }
-        let wanted = rule.choose(|group| !desk.takes(tenant, group, now));
+        };
+        let (wanted, priority, skills) = match put {
+            Some((put, group)) => (group, put.priority, put.skills.clone()),
+            None => {
+                let decision = tenant.route(&inbound);
+                self.clients.counters.desk_rule_errors += u64::from(decision.failed_rules);
+                let rule = decision.rule;
+                if !rule.group.is_assigned() {
+                    return self.hand_to_shared_group(tenant, customer, m, &decision).map(Some);
+                }
+                let skills = rule.skills.iter().map(|skill| Arc::from(skill.as_str())).collect();
+                (rule.choose(|group| !desk.takes(tenant, group, now)), rule.priority, skills)
+            }
+        };
         let group = match self.place(tenant, wanted, now) {
             Place::Group(group) => group,
             Place::Refused => return Err(quota()),
@@ -84,10 +92,12 @@ impl Core {
             }
         };
         let property = |wanted: &str| user.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
-        let language = property(LANGUAGE)
-            .map(Arc::from)
+        let language = put.and_then(|(put, _)| put.language.clone());
+        let language = language
+            .or_else(|| property(LANGUAGE).map(Arc::from))
             .or_else(|| context.as_ref().and_then(|context| context.text_field(LANGUAGE)).map(Arc::from));
-        let weight = property(CHANNEL).map_or(1, |channel| tenant.channel_weight(channel));
+        let channel = put.and_then(|(put, _)| put.channel.as_deref()).or_else(|| property(CHANNEL));
+        let weight = channel.map_or(1, |channel| tenant.channel_weight(channel));
         let affinity = group.assigned.as_ref().map_or(0, |assigned| assigned.affinity_ttl_ms);
         let before = previous.as_ref().filter(|past| past.closed_at + affinity > now.unix);
         let conversation = self.next_ulid(now.unix);
@@ -95,8 +105,8 @@ impl Core {
             conversation,
             customer: customer.into(),
             group: group.name.clone(),
-            priority: rule.priority,
-            skills: rule.skills.iter().map(|skill| Arc::from(skill.as_str())).collect(),
+            priority,
+            skills,
             language,
             weight: u16::try_from(weight).unwrap_or(u16::MAX),
             previous: before.and_then(|past| past.agent.clone()),
@@ -106,7 +116,8 @@ impl Core {
         let thread = Thread::new(conversation, group.name.clone(), now.unix, previous.as_ref());
         self.threads.open.insert(key.clone(), thread);
         if let First::Message(mark) = first {
-            let added = self.add(tenant, key, Author::Customer(customer), Some(m), mark);
+            let author = if put.is_some() { Author::System } else { Author::Customer(customer) };
+            let added = self.add(tenant, key, author, Some(m), mark);
             if added.is_err() {
                 self.threads.open.remove(key);
             }
@@ -118,6 +129,27 @@ impl Core {
         let what = What::Open(Box::new(opening));
         self.send(Errand { tenant: tenant.name().into(), what }, false)?;
         Ok(None)
+    }
+
+    /// A backend puts a conversation into a queue; if its customer has one already, what it says goes there.
+    pub(super) fn put_arrives(
+        &mut self,
+        tenant: &Tenant,
+        put: &Put,
+        group: &str,
+        message: &Arc<Message>,
+        mark: Option<Mark>,
+    ) -> Result<(), Refused> {
+        let key = key_of(tenant.name(), &put.customer);
+        let Some(group) = tenant.group(group) else { return Err(quota()) };
+        if mark.is_some_and(|mark| self.threads.has(&key, mark)) {
+            return Ok(());
+        }
+        let (m, first) = (message.view(), if put.has_body { First::Message(mark) } else { First::Nothing });
+        if !self.threads.open.contains_key(&key) {
+            return self.begin_conversation(tenant, &key, &m, first, Some((put, group))).map(|_| ());
+        }
+        if put.has_body { self.add(tenant, &key, Author::System, Some(&m), mark) } else { Ok(()) }
     }
 
     /// The group that takes a conversation in place of this one, if this one does not.
@@ -175,7 +207,7 @@ impl Core {
             retain: false,
             snappy: false,
         };
-        let begun = self.begin_conversation(tenant, key, &m, First::Nothing);
+        let begun = self.begin_conversation(tenant, key, &m, First::Nothing, None);
         let open = self.threads.open.get(key).map(|thread| thread.conversation);
         let outcome = match (begun, open) {
             (Ok(None), Some(conversation)) => Ok(conversation),

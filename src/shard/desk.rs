@@ -159,9 +159,6 @@ impl Core {
             DeskTopic::BadId => {
                 Some(Err(Refused::new(ReasonCode::TOPIC_NAME_INVALID, PublishRefusal::TopicInvalid)))
             }
-            DeskTopic::Unserved => {
-                Some(Err(Refused::new(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR, PublishRefusal::Desk)))
-            }
             DeskTopic::CustomerContext { .. } | DeskTopic::Other => None,
             _ => self.assigned_desk(topic, m),
         }

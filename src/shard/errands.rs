@@ -13,8 +13,8 @@ use super::mailbox::{Mail, Serial};
 use super::publish::Refused;
 use super::{Core, ShardId};
 use crate::desk::{
-    Answer, ConversationId, DeskTopic, FloorOrder, Link, Mark, Opening, Payload, Presence, Show, Tenant,
-    Verb, Wish,
+    Answer, Control, ConversationId, DeskTopic, FloorOrder, Link, Mark, Opening, Payload, Presence, Put,
+    Show, Tenant, Verb, Wish,
 };
 use crate::message::{ELSEWHERE, Message, MessageRef};
 use crate::metrics::PublishRefusal;
@@ -63,6 +63,17 @@ pub enum What {
         /// Where the answer goes.
         back: Back,
     },
+    /// For the customer's home: a backend puts a conversation into a queue.
+    Put {
+        /// Which.
+        put: Box<Put>,
+        /// Into which group's.
+        group: Arc<str>,
+        /// What it begins with.
+        message: Arc<Message>,
+        /// What tells it when it comes again.
+        mark: Option<Mark>,
+    },
     /// For the customer's home: the floor has decided something.
     Order(FloorOrder),
     /// For the floor: a conversation begins.
@@ -94,13 +105,17 @@ pub enum What {
     },
     /// For the floor: an agent's answer.
     Answer(Box<Answer>, Back),
+    /// For the floor: a supervisor's word.
+    Control(Box<Control>, Back),
 }
 
 impl Errand {
     /// Bytes that it takes, roughly.
     pub fn weight(&self) -> usize {
         match &self.what {
-            What::Write { message, .. } | What::Reply { message, .. } => message.weight(),
+            What::Write { message, .. } | What::Reply { message, .. } | What::Put { message, .. } => {
+                message.weight()
+            }
             _ => 512,
         }
     }
@@ -149,6 +164,7 @@ impl Core {
             What::Write { customer, .. } | What::Reply { customer, .. } | What::Wish { customer, .. } => {
                 self.customer_home(tenant, customer)
             }
+            What::Put { put, .. } => self.customer_home(tenant, &put.customer),
             What::Order(order) => self.customer_home(tenant, &order.customer),
             _ => self.floor_home(tenant),
         }
@@ -195,6 +211,7 @@ impl Core {
                 self.customer_wishes(tenant, &customer, &wish, back);
                 Ok(())
             }
+            What::Put { put, group, message, mark } => self.put_arrives(tenant, &put, &group, &message, mark),
             What::Order(order) => {
                 self.obey(tenant, &order);
                 Ok(())
@@ -218,6 +235,9 @@ impl Core {
         | DeskTopic::AgentPresence { tenant, .. }
         | DeskTopic::AgentAnswer { tenant, .. }
         | DeskTopic::Reply { tenant, .. }
+        | DeskTopic::ConversationAsk { tenant, .. }
+        | DeskTopic::QueuePut { tenant, .. }
+        | DeskTopic::Control { tenant, .. }
         | DeskTopic::Own { tenant }) = *topic
         else {
             return None;
@@ -238,6 +258,9 @@ impl Core {
             DeskTopic::AgentPresence { agent, .. } => self.declare(tenant, agent, m),
             DeskTopic::AgentAnswer { agent, .. } => self.answer_offer(tenant, agent, m),
             DeskTopic::Reply { conversation, .. } => self.reply(tenant, conversation, m),
+            DeskTopic::ConversationAsk { conversation, .. } => self.ask_conversation(tenant, conversation, m),
+            DeskTopic::QueuePut { group, .. } => self.put(tenant, group, m),
+            DeskTopic::Control { verb, .. } => self.control(tenant, verb, m),
             _ => Err(refused(ReasonCode::NOT_AUTHORIZED, PublishRefusal::Desk)),
         })
     }
@@ -302,7 +325,9 @@ impl Core {
                 return Err(refused(ReasonCode::TOPIC_NAME_INVALID, PublishRefusal::TopicInvalid));
             }
         }
-        back.topic.get_or_insert_with(|| own.into());
+        if !own.is_empty() {
+            back.topic.get_or_insert_with(|| own.into());
+        }
         Ok(back)
     }
 
@@ -404,6 +429,47 @@ impl Core {
         let customer = customer.filter(|_| !authors.is_empty()).ok_or(denied)?;
         let mark = self.mark(m, &Payload::new(message.payload()));
         let what = What::Reply { customer, conversation, authors, message, mark };
+        self.send(Errand { tenant: tenant.name().into(), what }, m.qos != QoS::AtMostOnce).map(|()| true)
+    }
+
+    /// An agent asks for messages of a conversation, whoever has it; of one that is over its customer has to be named.
+    fn ask_conversation(&mut self, tenant: &Tenant, text: &str, m: &MessageRef<'_>) -> Result<bool, Refused> {
+        let denied = refused(ReasonCode::NOT_AUTHORIZED, PublishRefusal::Desk);
+        let invalid = refused(ReasonCode::PAYLOAD_FORMAT_INVALID, PublishRefusal::PayloadInvalid);
+        let message = self.readable(m)?;
+        let agents = self.declared_as(m.from, tenant.name());
+        let agent = agents.first().ok_or(denied)?;
+        let conversation = ulid::Ulid::from_string(text).map_err(|_| denied)?.0;
+        let (wish, named) = Wish::parse_of_agent(message.payload(), conversation).map_err(|_| invalid)?;
+        let owners = self.exchange.desk.as_ref().map(|desk| &desk.owners);
+        let open = owners.and_then(|owners| owners.get(&conversation).map(|owner| owner.clone()));
+        let customer = open.or(named).ok_or(invalid)?;
+        let own = format!("{}{}/agent/{agent}/result", crate::desk::PREFIX, tenant.name());
+        let back = self.back_to(m, &own)?;
+        let what = What::Wish { customer, wish, back };
+        self.send(Errand { tenant: tenant.name().into(), what }, m.qos != QoS::AtMostOnce).map(|()| true)
+    }
+
+    fn put(&mut self, tenant: &Tenant, group: &str, m: &MessageRef<'_>) -> Result<bool, Refused> {
+        let invalid = refused(ReasonCode::PAYLOAD_FORMAT_INVALID, PublishRefusal::PayloadInvalid);
+        if tenant.group(group).is_none_or(|group| !group.is_assigned()) {
+            return Err(refused(ReasonCode::TOPIC_NAME_INVALID, PublishRefusal::TopicInvalid));
+        }
+        let message = self.readable(m)?;
+        let put = Put::parse(message.payload()).map_err(|_| invalid)?;
+        let mark = self.mark(m, &Payload::new(message.payload()));
+        let what = What::Put { put: Box::new(put), group: group.into(), message, mark };
+        self.send(Errand { tenant: tenant.name().into(), what }, m.qos != QoS::AtMostOnce).map(|()| true)
+    }
+
+    fn control(&mut self, tenant: &Tenant, verb: &str, m: &MessageRef<'_>) -> Result<bool, Refused> {
+        let message = self.readable(m)?;
+        let unserved = refused(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR, PublishRefusal::Desk);
+        let control = Control::parse(verb, message.payload()).ok_or(unserved)?;
+        let invalid = refused(ReasonCode::PAYLOAD_FORMAT_INVALID, PublishRefusal::PayloadInvalid);
+        let control = control.map_err(|_| invalid)?;
+        let back = self.back_to(m, "")?;
+        let what = What::Control(Box::new(control), back);
         self.send(Errand { tenant: tenant.name().into(), what }, m.qos != QoS::AtMostOnce).map(|()| true)
     }
 }

@@ -8,7 +8,9 @@ use super::Core;
 use super::announcing::Saying;
 use super::desk::json_properties;
 use super::errands::{Errand, What};
-use crate::desk::{Changes, Event, Floor, OfferNote, OfferWhy, PREFIX, Phase, RecordError, announce};
+use crate::desk::{
+    Changes, Control, Event, Floor, OfferNote, OfferWhy, PREFIX, Phase, RecordError, announce,
+};
 use crate::message::{Millis, NEVER};
 use crate::protocol::put_str;
 use crate::store::Table;
@@ -113,7 +115,21 @@ impl Core {
                 let done = floor.answer(now, &answer).map(|done| done.0);
                 Some((back, announce::result(&answer, done)))
             }
-            What::Write { .. } | What::Reply { .. } | What::Wish { .. } | What::Order(_) => None,
+            What::Control(control, back) => {
+                let done = match &*control {
+                    Control::Requeue(conversation) => floor.put_back(now, *conversation),
+                    Control::Close(conversation) => floor.end(now, *conversation),
+                    Control::Assign(conversation, agent, override_) => {
+                        floor.take_over(now, *conversation, agent, *override_)
+                    }
+                };
+                Some((back, announce::wish(control.name(), done.map(|done| done.0))))
+            }
+            What::Write { .. }
+            | What::Reply { .. }
+            | What::Put { .. }
+            | What::Wish { .. }
+            | What::Order(_) => None,
         };
         self.flush_floor(tenant);
         if let Some((back, answer)) = answer {

@@ -48,6 +48,14 @@ impl Threads {
         }
     }
 
+    /// Whether a customer's message was taken before.
+    pub(super) fn has(&self, customer: &str, mark: Mark) -> bool {
+        match self.open.get(customer) {
+            Some(thread) => thread.has(mark),
+            None => self.last(customer).is_some_and(|past| past.has(mark)),
+        }
+    }
+
     pub(super) fn last(&self, customer: &str) -> Option<&Past> {
         self.past.get(customer)?.last()
     }
@@ -108,11 +116,7 @@ impl Core {
         mark: Option<Mark>,
     ) -> Result<DeskOutcome, Refused> {
         let key = key_of(tenant.name(), customer);
-        let seen = |mark: Mark| {
-            let thread = self.threads.open.get(&key).map(|thread| thread.has(mark));
-            thread.unwrap_or_else(|| self.threads.last(&key).is_some_and(|past| past.has(mark)))
-        };
-        if mark.is_some_and(seen) {
+        if mark.is_some_and(|mark| self.threads.has(&key, mark)) {
             return Ok(DeskOutcome::Repeated);
         }
         let m = message.view();
@@ -121,7 +125,7 @@ impl Core {
                 return Err(quota());
             }
             self.add(tenant, &key, Author::Customer(customer), Some(&m), mark)?;
-        } else if let Some(outcome) = self.begin_conversation(tenant, &key, &m, First::Message(mark))? {
+        } else if let Some(outcome) = self.begin_conversation(tenant, &key, &m, First::Message(mark), None)? {
             return Ok(outcome);
         }
         // Whoever watches the customer's own topic sees the message as it was published.
@@ -301,6 +305,10 @@ impl Core {
             (Wish::Join, None) => self.join(tenant, &key, &back),
             (Wish::Leave, None) => {
                 self.respond(&back, &desk::announce::wish(wish.name(), Err(Wrong::NoConversation)));
+            }
+            (Wish::Rate { rating, comment }, _) => {
+                let rated = self.rate(tenant, &key, *rating, comment.as_deref());
+                self.respond(&back, &desk::announce::wish(wish.name(), rated));
             }
             (Wish::Transcript { conversation, before, limit }, _) => {
                 self.transcript(&key, *conversation, before.unwrap_or(u32::MAX), *limit, back);

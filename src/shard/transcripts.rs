@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use super::Core;
+use super::announcing::Saying;
+use super::desk::json_properties;
 use super::errands::Back;
 use super::lookups::{Purpose, Transcript};
-use super::threads::key_of;
-use crate::desk::{Block, ConversationId, Past, Wrong, announce};
+use super::threads::{customer_of, key_of};
+use crate::desk::{Block, ConversationId, PREFIX, Past, Tenant, Wrong, announce};
 use crate::store::Table;
 
 /// How long transcripts are kept behind the end of their conversations.
@@ -95,6 +97,29 @@ impl Core {
         }
     }
 
+    /// A customer says how good its last conversation was.
+    pub(super) fn rate(
+        &mut self,
+        tenant: &Tenant,
+        key: &Arc<str>,
+        rating: u8,
+        comment: Option<&str>,
+    ) -> Result<ConversationId, Wrong> {
+        let past = self.threads.past.get_mut(key).and_then(|pasts| pasts.last_mut());
+        let past = past.filter(|_| !self.threads.open.contains_key(key)).ok_or(Wrong::NotNow)?;
+        past.rating = Some(rating);
+        let conversation = past.conversation();
+        let said = announce::rating(past, customer_of(key), comment, self.clients.now.unix);
+        self.clients.ledger.put(
+            Table::Archive,
+            |out| put_message_key(out, key, conversation, None),
+            |out| past.record(out),
+        );
+        let topic = format!("{PREFIX}{}/conversation/{}/events", tenant.name(), ulid::Ulid(conversation));
+        self.announce(Saying::once(&topic, &said, &json_properties("application/json", None)));
+        Ok(conversation)
+    }
+
     /// Forgets conversations whose transcripts have been kept for long enough.
     pub(super) fn sweep_transcripts(&mut self) {
         for _ in 0..SWEEP {
@@ -152,18 +177,19 @@ impl Core {
         let past = self.threads.past.get(key).and_then(|pasts| {
             pasts.iter().rev().find(|past| conversation.is_none_or(|v| past.conversation() == v))
         });
-        let (found, blocks, tail) = match (open, past) {
+        let (found, last, blocks, tail) = match (open, past) {
             (Some(thread), _) => {
                 let tail = thread.tail().filter(|entry| entry.seq < before);
                 let tail: Vec<(u32, Arc<[u8]>)> = tail.map(|e| (e.seq, e.text.clone())).collect();
-                (thread.conversation, thread.blocks().to_vec(), tail)
+                (thread.conversation, thread.seq(), thread.blocks().to_vec(), tail)
             }
-            (None, Some(past)) => (past.conversation(), past.blocks.clone(), Vec::new()),
+            (None, Some(past)) => (past.conversation(), past.seq, past.blocks.clone(), Vec::new()),
             (None, None) => {
                 let none = announce::wish("transcript", Err(Wrong::NoConversation));
                 return self.respond(&back, &none);
             }
         };
+        let before = before.min(last.saturating_add(1));
         let page = Transcript { conversation: found, blocks, tail, before, limit, back };
         self.read_transcript(page);
     }

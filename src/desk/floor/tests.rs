@@ -352,7 +352,7 @@ fn whatever_happens_the_invariants_hold() {
         ("dora", ready(&["ladder", "auto"], 2)),
     ];
     let cast = Cast { groups: &groups, agents: &agents };
-    let seeds = std::env::var("FLOOR_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(300_u64);
+    let seeds = std::env::var("FLOOR_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(150_u64);
     for seed in 0..seeds {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut world = World::new(&groups);
