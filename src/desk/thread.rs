@@ -46,6 +46,10 @@ pub struct Entry {
     pub text: Arc<[u8]>,
 }
 
+/// Bytes before the envelope in what is stored of a message: the form, its mark, and up to which number all was announced
+/// by then.
+const HEAD: usize = 1 + 8 + 4;
+
 /// Messages that leave the thread for a block of the transcript.
 #[derive(Debug)]
 pub struct Block {
@@ -167,14 +171,26 @@ impl Thread {
         self.tail_bytes += text.len();
         self.tail.push_back(Entry { seq: self.seq, text });
         if let Some(mark) = mark {
-            if self.marks.len() == MARKS {
-                self.marks.pop_front();
-            }
-            self.marks.push_back(mark.hash);
+            self.remember(mark.hash);
         }
         if self.agent.is_some() {
             self.told = self.seq;
         }
+    }
+
+    fn remember(&mut self, mark: u64) {
+        if self.marks.len() == MARKS {
+            self.marks.pop_front();
+        }
+        self.marks.push_back(mark);
+    }
+
+    /// What is stored of the last message: with it comes back what the thread's own record did not know yet.
+    pub fn put_last(&self, mark: Option<Mark>, out: &mut Vec<u8>) {
+        out.push(FORM);
+        out.extend_from_slice(&mark.map_or(0, |mark| mark.hash).to_le_bytes());
+        out.extend_from_slice(&self.announced.to_le_bytes());
+        out.extend_from_slice(self.tail.back().map_or(&[], |entry| &entry.text));
     }
 
     /// Gives the conversation to an agent, who has had nothing of it: what it is to be handed is in the tail.
@@ -270,10 +286,27 @@ impl Thread {
         })
     }
 
-    /// Puts back a message that is in no block. They come in order.
-    pub fn restore(&mut self, seq: u32, text: Arc<[u8]>) {
+    /// Puts back a message that is in no block. They come in order. `false`: it cannot be read.
+    pub fn restore(&mut self, seq: u32, stored: &[u8]) -> bool {
+        let Some((head, text)) = stored.split_first_chunk::<HEAD>() else { return false };
+        let [form, mark @ .., a, b, c, d] = *head;
+        let Ok(mark) = <[u8; 8]>::try_from(&mark[..]).map(u64::from_le_bytes) else { return false };
+        if form != FORM {
+            return false;
+        }
+        self.announced = self.announced.max(u32::from_le_bytes([a, b, c, d]));
+        if seq > self.seq {
+            self.seq = seq;
+            if mark != 0 {
+                self.remember(mark);
+            }
+        }
+        if self.agent.is_some() {
+            self.told = self.seq;
+        }
         self.tail_bytes += text.len();
-        self.tail.push_back(Entry { seq, text });
+        self.tail.push_back(Entry { seq, text: text.into() });
+        true
     }
 
     /// What is left when it is over.
@@ -319,7 +352,7 @@ fn seen(marks: &VecDeque<u64>, mark: Mark) -> bool {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -374,14 +407,28 @@ mod tests {
     fn it_comes_back_as_it_was() {
         let mut thread = Thread::new(u128::MAX, "care".into(), 1, None);
         thread.push(text(1), Some(mark(u64::MAX, false, false)));
+        thread.tail[0].text = b"x"[..].into();
         thread.give("anna".into(), "night".into(), true);
         thread.push(text(2), None);
-        let mut record = Vec::new();
+        // Its record is older than its last messages.
+        let (mut record, mut messages) = (Vec::new(), vec![Vec::new()]);
         thread.record(&mut record);
-        let mut back = Thread::read(&record).unwrap();
-        for entry in thread.tail() {
-            back.restore(entry.seq, entry.text.clone());
+        thread.put_last(None, &mut messages[0]);
+        for number in 3..5 {
+            thread.announced(number - 1);
+            let mark = Some(mark(number.into(), true, false));
+            thread.push(text(3), mark);
+            let mut stored = Vec::new();
+            thread.put_last(mark, &mut stored);
+            messages.push(stored);
         }
+        let mut back = Thread::read(&record).unwrap();
+        assert!(back.restore(1, &[&[1; 13][..], b"x"].concat()));
+        for (seq, stored) in (2..).zip(&messages) {
+            assert!(back.restore(seq, stored));
+        }
+        assert!(!back.restore(5, b"") && !back.restore(5, &[2; 20]));
+        back.announced = 3;
         assert_eq!(format!("{back:?}"), format!("{thread:?}"));
         let mut record = Vec::new();
         thread.past(5).record(&mut record);

@@ -122,9 +122,8 @@ impl Core {
                 self.threads.open.remove(key);
             }
             added?;
-        } else {
-            self.write_thread(key);
         }
+        self.write_thread(key);
         desk.owners.insert(conversation, customer.into());
         let what = What::Open(Box::new(opening));
         self.send(Errand { tenant: tenant.name().into(), what }, false)?;

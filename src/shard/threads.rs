@@ -78,7 +78,7 @@ impl Threads {
         text: &[u8],
     ) -> bool {
         let thread = self.open.get_mut(customer).filter(|thread| thread.conversation == conversation);
-        thread.map(|thread| thread.restore(seq, text.into())).is_some()
+        thread.is_some_and(|thread| thread.restore(seq, text))
     }
 
     pub(super) fn open(&self) -> impl Iterator<Item = (&Arc<str>, &Thread)> {
@@ -170,9 +170,8 @@ impl Core {
         ledger.put(
             Table::Tails,
             |out| put_message_key(out, key, conversation, Some(seq)),
-            |out| out.extend_from_slice(&text),
+            |out| thread.put_last(mark, out),
         );
-        self.write_thread(key);
         let properties = json_properties(CONTENT_TYPE, None);
         let tenant_name = tenant.name();
         let v = ulid::Ulid(conversation);
