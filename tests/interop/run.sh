@@ -24,7 +24,7 @@ if ! cmp -s "$here/package-lock.json" "$work/npm/package-lock.json" || [ ! -d "$
     npm --prefix "$work/npm" ci --silent --no-audit --no-fund
 fi
 # A module finds its packages from where it lies.
-cp "$here/mqttjs.mjs" "$work/npm/"
+cp "$here/mqttjs.mjs" "$here/agent.mjs" "$work/npm/"
 
 # --- broker ------------------------------------------------------------------------------------------------------
 broker=
@@ -36,25 +36,23 @@ finish() {
 }
 trap finish EXIT INT TERM
 
-if [ -n "${SWITCHBOARD_TEST_ADDR:-}" ]; then
-    host=${SWITCHBOARD_TEST_ADDR%:*}
-    port=${SWITCHBOARD_TEST_ADDR##*:}
-else
-    host=127.0.0.1
-    if [ -z "${SWITCHBOARD_BIN:-}" ]; then
-        (cd "$root" && cargo build --quiet --bin switchboard)
-        SWITCHBOARD_BIN=${CARGO_TARGET_DIR:-$root/target}/debug/switchboard
-    fi
+# start OPTION…: a broker on a free port.
+start() {
+    finish
     free='import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
     port=$(python3 -c "$free")
     http=$(python3 -c "$free")
     (
         cd "$root"
-        exec "$SWITCHBOARD_BIN" serve --set "listener.tcp.bind=$host:$port" --set "http.bind=$host:$http"
+        exec "$SWITCHBOARD_BIN" serve --set "listener.tcp.bind=$host:$port" --set "http.bind=$host:$http" "$@"
     ) >"$work/broker.log" 2>&1 &
     broker=$!
-fi
-if ! python3 - "$host" "$port" <<'PYTHON'
+    await
+}
+
+# await: the broker lets clients in.
+await() {
+    if ! python3 - "$host" "$port" <<'PYTHON'
 import socket, sys, time
 until = time.monotonic() + 20
 while time.monotonic() < until:
@@ -65,10 +63,24 @@ while time.monotonic() < until:
         time.sleep(0.05)
 sys.exit(1)
 PYTHON
-then
-    echo "no broker at $host:$port" >&2
-    [ -z "$broker" ] || cat "$work/broker.log" >&2
-    exit 1
+    then
+        echo "no broker at $host:$port" >&2
+        [ -z "$broker" ] || cat "$work/broker.log" >&2
+        exit 1
+    fi
+}
+
+if [ -n "${SWITCHBOARD_TEST_ADDR:-}" ]; then
+    host=${SWITCHBOARD_TEST_ADDR%:*}
+    port=${SWITCHBOARD_TEST_ADDR##*:}
+    await
+else
+    host=127.0.0.1
+    if [ -z "${SWITCHBOARD_BIN:-}" ]; then
+        (cd "$root" && cargo build --quiet --bin switchboard)
+        SWITCHBOARD_BIN=${CARGO_TARGET_DIR:-$root/target}/debug/switchboard
+    fi
+    start
 fi
 
 # --- scenarios ---------------------------------------------------------------------------------------------------
@@ -77,5 +89,10 @@ python=$work/venv/bin/python
 PYTHONDONTWRITEBYTECODE=1 "$python" "$here/paho_v3.py" --host "$host" --port "$port" "$@" || status=1
 PYTHONDONTWRITEBYTECODE=1 "$python" "$here/paho_v5.py" --host "$host" --port "$port" "$@" || status=1
 node "$work/npm/mqttjs.mjs" --host "$host" --port "$port" "$@" || status=1
+if [ -n "$broker" ]; then
+    # A desk with conversations: its rules are not those of the scenarios before.
+    start --set "desk.routing=$here/routing.toml"
+    PYTHONDONTWRITEBYTECODE=1 "$python" "$here/desk.py" "$host" "$port" "$work/npm/agent.mjs" || status=1
+fi
 [ $status -eq 0 ] || { [ -z "$broker" ] || tail -n 50 "$work/broker.log" >&2; }
 exit $status
