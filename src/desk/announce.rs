@@ -294,7 +294,7 @@ pub fn wish(verb: &str, outcome: Result<u128, Wrong>) -> Vec<u8> {
 }
 
 #[derive(Serialize)]
-struct Rating<'a> {
+struct RatedText<'a> {
     v: u8,
     conversation: String,
     at: u64,
@@ -309,7 +309,7 @@ struct Rating<'a> {
 
 /// `conversation/{v}/events`: how good a customer found it.
 pub fn rating(past: &Past, customer: &str, comment: Option<&str>, at: u64) -> Vec<u8> {
-    text(&Rating {
+    text(&RatedText {
         v: 1,
         conversation: id(past.conversation()),
         at,

@@ -70,18 +70,17 @@ impl Core {
                 .map_or(("", ""), |past| (&*past.group, past.agent.as_deref().unwrap_or_default())),
             now_ms: now.unix.cast_signed(),
         };
-        let (wanted, priority, skills) = match put {
-            Some((put, group)) => (group, put.priority, put.skills.clone()),
-            None => {
-                let decision = tenant.route(&inbound);
-                self.clients.counters.desk_rule_errors += u64::from(decision.failed_rules);
-                let rule = decision.rule;
-                if !rule.group.is_assigned() {
-                    return self.hand_to_shared_group(tenant, customer, m, &decision).map(Some);
-                }
-                let skills = rule.skills.iter().map(|skill| Arc::from(skill.as_str())).collect();
-                (rule.choose(|group| !desk.takes(tenant, group, now)), rule.priority, skills)
+        let (wanted, priority, skills) = if let Some((put, group)) = put {
+            (group, put.priority, put.skills.clone())
+        } else {
+            let decision = tenant.route(&inbound);
+            self.clients.counters.desk_rule_errors += u64::from(decision.failed_rules);
+            let rule = decision.rule;
+            if !rule.group.is_assigned() {
+                return self.hand_to_shared_group(tenant, customer, m, &decision).map(Some);
             }
+            let skills = rule.skills.iter().map(|skill| Arc::from(skill.as_str())).collect();
+            (rule.choose(|group| !desk.takes(tenant, group, now)), rule.priority, skills)
         };
         let group = match self.place(tenant, wanted, now) {
             Place::Group(group) => group,
