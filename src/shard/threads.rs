@@ -646,6 +646,9 @@ impl Core {
         let past = self.threads.past.get(key).and_then(|pasts| {
             pasts.iter().rev().find(|past| conversation.is_none_or(|v| past.conversation() == v))
         });
+        // Nobody has to know how many there are.
+        let last = open.map(Thread::seq).or(past.filter(|_| open.is_none()).map(|past| past.seq)).unwrap_or(0);
+        let before = before.min(last.saturating_add(1));
         let (found, blocks, tail) = match (open, past) {
             (Some(thread), _) => {
                 let tail = thread.tail().filter(|entry| entry.seq < before);
