@@ -45,15 +45,13 @@ struct CustomerState<'a> {
     ver: u32,
 }
 
-/// `customer/{c}/state`. `None`: there is no such conversation.
+/// `customer/{c}/state`. `None`: there is no such conversation, or it is over for its customer.
 pub fn customer_state(floor: &Floor, key: u32) -> Option<Vec<u8>> {
-    let conversation = floor.conversation(key)?;
+    let conversation = floor.conversation(key).filter(|conversation| !conversation.phase.over())?;
     let standing = floor.standing(key)?;
     let agent = conversation.agent.and_then(|agent| floor.agent(agent));
-    let over = conversation.phase == Phase::Wrapup;
     Some(text(&CustomerState {
-        // What its agent still writes is no business of the customer.
-        state: if over { Phase::Closed.name() } else { conversation.phase.name() },
+        state: conversation.phase.name(),
         conversation: id(conversation.id),
         group: &floor.name_of(conversation.group),
         position: standing.position,
@@ -65,8 +63,9 @@ pub fn customer_state(floor: &Floor, key: u32) -> Option<Vec<u8>> {
 
 /// `customer/{c}/state` of a conversation that is over.
 pub fn customer_over(event: &Event) -> Vec<u8> {
+    let to = if event.to == Phase::Wrapup { Phase::Closed } else { event.to };
     text(&CustomerState {
-        state: event.to.name(),
+        state: to.name(),
         conversation: id(event.conversation),
         group: &event.group,
         position: None,

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::Core;
+use crate::desk::ConversationId;
 use crate::message::{ELSEWHERE, Message, MessageRef, Millis, NEVER};
 use crate::protocol::QoS;
 use crate::store::Sequence;
@@ -13,8 +14,16 @@ use crate::store::Sequence;
 struct Announcement {
     after: Sequence,
     message: Arc<Message>,
-    /// The thread whose message it is, and the message's number.
-    of: Option<Box<(Arc<str>, u32)>>,
+    /// The message that it is of a thread.
+    of: Option<Box<MessageOf>>,
+}
+
+/// A message of a thread. A customer may have begun another conversation by the time that it is announced.
+#[derive(Debug)]
+pub(super) struct MessageOf {
+    pub(super) customer: Arc<str>,
+    pub(super) conversation: ConversationId,
+    pub(super) seq: u32,
 }
 
 /// What waits to be said, in order.
@@ -51,7 +60,7 @@ impl Core {
     }
 
     /// As [`Self::announce`], of a message of a thread.
-    pub(super) fn announce_of(&mut self, saying: Saying<'_>, of: Option<(Arc<str>, u32)>) {
+    pub(super) fn announce_of(&mut self, saying: Saying<'_>, of: Option<MessageOf>) {
         let Saying { topic, payload, properties, retain, expires_at } = saying;
         let qos = QoS::AtLeastOnce;
         let message = MessageRef {
@@ -85,8 +94,8 @@ impl Core {
             self.pass(&next.message.view());
             self.looked_up.decided = false;
             self.refused_by_all = false;
-            if let Some((thread, seq)) = next.of.as_deref() {
-                self.threads.announced(thread, *seq);
+            if let Some(of) = &next.of {
+                self.threads.announced(of);
             }
         }
         self.looked_up.held_back = held_back;

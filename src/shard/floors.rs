@@ -183,6 +183,10 @@ impl Core {
         for event in &changes.events {
             self.say_event(tenant, event);
         }
+        for (conversation, left) in &changes.moved {
+            let topic = format!("{PREFIX}{tenant}/queue/{left}/waiting/{}", ulid::Ulid(*conversation));
+            self.announce(Saying::state(&topic, &[], &[]));
+        }
         let json = json_properties("application/json", None);
         for key in &changes.conversations {
             self.say_conversation(tenant, host, *key);
@@ -222,12 +226,10 @@ impl Core {
         if event.from.waits() && !event.to.waits() {
             self.announce(Saying::state(&waiting, &[], &[]));
         }
-        let over = matches!(event.to, Phase::Closed | Phase::Abandoned | Phase::Expired);
-        if over {
+        // What its agent still writes is no business of the customer, who may have begun another one meanwhile.
+        if event.to.over() && event.from != Phase::Wrapup {
             let state = format!("{PREFIX}{tenant}/customer/{}/state", event.customer);
-            if event.from != Phase::Wrapup {
-                self.announce(Saying::once(&state, &announce::customer_over(event), &json));
-            }
+            self.announce(Saying::once(&state, &announce::customer_over(event), &json));
             self.announce(Saying::state(&state, &[], &[]));
         }
     }

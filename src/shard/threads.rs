@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::Core;
-use super::announcing::Saying;
+use super::announcing::{MessageOf, Saying};
 use super::beginning::First;
 use super::desk::json_properties;
 use super::errands::{Back, Errand, What};
@@ -41,10 +41,10 @@ pub(super) fn customer_of(key: &str) -> &str {
 }
 
 impl Threads {
-    /// A message was announced.
-    pub(super) fn announced(&mut self, customer: &str, seq: u32) {
-        if let Some(thread) = self.open.get_mut(customer) {
-            thread.announced(seq);
+    /// A message was announced: of the customer's conversation, or of one that is over by now.
+    pub(super) fn announced(&mut self, of: &MessageOf) {
+        if let Some(thread) = self.open.get_mut(&of.customer).filter(|t| t.conversation == of.conversation) {
+            thread.announced(of.seq);
         }
     }
 
@@ -184,7 +184,10 @@ impl Core {
             self.announce(Saying::once(&topic, &text, &properties));
         }
         let topic = format!("{PREFIX}{tenant_name}/conversation/{v}/messages");
-        self.announce_of(Saying::once(&topic, &text, &properties), Some((key.clone(), seq)));
+        self.announce_of(
+            Saying::once(&topic, &text, &properties),
+            Some(MessageOf { customer: key.clone(), conversation, seq }),
+        );
         self.seal(key, false);
         Ok(())
     }
@@ -335,7 +338,8 @@ impl Core {
             else {
                 continue;
             };
-            let (agent, v) = (thread.agent.clone(), ulid::Ulid(thread.conversation));
+            let (agent, conversation) = (thread.agent.clone(), thread.conversation);
+            let v = ulid::Ulid(conversation);
             let untold: Vec<(u32, Arc<[u8]>)> =
                 thread.unannounced().map(|e| (e.seq, e.text.clone())).collect();
             let properties = json_properties(CONTENT_TYPE, None);
@@ -349,7 +353,10 @@ impl Core {
                     self.announce(Saying::once(&topic, &text, &properties));
                 }
                 let topic = format!("{PREFIX}{}/conversation/{v}/messages", tenant.name());
-                self.announce_of(Saying::once(&topic, &text, &properties), Some((key.clone(), seq)));
+                self.announce_of(
+                    Saying::once(&topic, &text, &properties),
+                    Some(MessageOf { customer: key.clone(), conversation, seq }),
+                );
             }
         }
     }

@@ -238,6 +238,8 @@ pub struct Changes {
     pub agents: Vec<u32>,
     /// Groups that have changed, by their places; none twice.
     pub groups: Vec<u16>,
+    /// Conversations that wait in another group than before, each with the group that it has left. In order.
+    pub moved: Vec<(ConversationId, Arc<str>)>,
     /// Conversations that are gone.
     pub ended: Vec<Ended>,
     /// Agents that are forgotten, by name.
@@ -247,13 +249,14 @@ pub struct Changes {
 impl Changes {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        let Self { events, orders, offers, conversations, agents, groups, ended, forgotten } = self;
+        let Self { events, orders, offers, conversations, agents, groups, moved, ended, forgotten } = self;
         events.is_empty()
             && orders.is_empty()
             && offers.is_empty()
             && conversations.is_empty()
             && agents.is_empty()
             && groups.is_empty()
+            && moved.is_empty()
             && ended.is_empty()
             && forgotten.is_empty()
     }

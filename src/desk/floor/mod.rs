@@ -287,7 +287,12 @@ impl Floor {
             reason,
         };
         self.changes.events.push(event);
+        let holder = conversation.agent;
         self.touch(key);
+        if let Some(holder) = holder {
+            // Its state says what each of its conversations is in.
+            self.touch_agent(holder);
+        }
     }
 
     fn instruct(&mut self, key: u32, what: Instruction) {
@@ -412,7 +417,9 @@ impl Floor {
     fn move_to(&mut self, key: u32, group: u16, reason: Reason) {
         self.unqueue(key);
         if let Some(conversation) = self.conversations.get_mut(key as usize) {
-            conversation.group = group;
+            let left = std::mem::replace(&mut conversation.group, group);
+            let left = self.queues.get(usize::from(left)).map(|queue| queue.name.clone());
+            self.changes.moved.extend(left.map(|left| (conversation.id, left)));
             conversation.added.clear();
             conversation.queued_at = self.now;
             conversation.step = 0;

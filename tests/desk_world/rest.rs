@@ -1,0 +1,403 @@
+//! What must be true of the desk itself: after each step, behind a crash, and when all has come to rest.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use switchboard::desk::{Conversation, Floor, Phase};
+
+use super::oracle::Outcome;
+use super::party::{Role, What};
+use super::plan::TENANT;
+use super::shards::World;
+
+/// Messages that make a block of a transcript: an agent that gets a conversation later is not sent them.
+const BLOCK: usize = 64;
+
+fn name_of(id: u128) -> String {
+    ulid::Ulid(id).to_string()
+}
+
+impl World {
+    pub fn floor(&self) -> &Floor {
+        self.cores.iter().find_map(|core| core.floor(TENANT)).unwrap()
+    }
+
+    /// No agent has more than it takes, by the desk's own count or by counting.
+    pub fn judge_now(&mut self) {
+        let floor = self.floor();
+        let wrong = floor.agents().find_map(|(key, agent)| {
+            let load = floor.load(key).count() as u32;
+            (agent.used != load || load > u32::from(agent.capacity)).then(|| {
+                format!("{} has {load}, counts {}, takes {}", agent.name, agent.used, agent.capacity)
+            })
+        });
+        if let Some(wrong) = wrong {
+            self.fail(wrong);
+        }
+    }
+
+    /// Everything is forgotten but what was durable: nothing of what was told may be taken back.
+    pub fn judge_back(&mut self) {
+        let floor = self.floor();
+        let back: HashMap<String, u32> = floor.conversations().map(|(_, c)| (name_of(c.id), c.ver)).collect();
+        let mut wrong = None;
+        for (v, told) in &self.oracle.conversations {
+            match back.get(v) {
+                Some(ver) if told.ended => wrong = Some(format!("{v} was over and is back in version {ver}")),
+                Some(&ver) if ver < told.ver => {
+                    wrong = Some(format!("{v} was told in version {} and is back in {ver}", told.ver));
+                }
+                _ => {}
+            }
+        }
+        for (id, offer) in self.oracle.offers.iter().filter(|(_, offer)| offer.accepted) {
+            let Some(told) = self.oracle.conversations.get(&offer.conversation) else { continue };
+            let known = told.gaps
+                || told.events.values().any(|e| e["reason"] == "accepted" && e["agent"] == *offer.agent);
+            let last = told.events.last_key_value().map_or(0, |(ver, _)| *ver);
+            if !known && back.get(&offer.conversation).is_some_and(|ver| *ver <= last) {
+                wrong = Some(format!("offer {id} was accepted by {} and is open again", offer.agent));
+            }
+        }
+        if let Some(wrong) = wrong {
+            self.fail(format!("after a crash: {wrong}"));
+        }
+    }
+
+    fn open_thread(&self, customer: &str) -> Option<(u128, u32)> {
+        self.cores.iter().find_map(|core| core.conversation_of(TENANT, customer))
+    }
+
+    /// Everything is at rest, everybody is there and does its duty.
+    pub fn judge_rest(&mut self) {
+        self.judge_waiting();
+        self.judge_threads();
+        self.judge_offers();
+        if self.failure.is_some() {
+            return;
+        }
+        self.oracle.retained.clear();
+        self.oracle.pages.clear();
+        let reader = self.reader();
+        self.come_to_rest();
+        if self.failure.is_none() {
+            self.judge_retained();
+        }
+        if self.failure.is_none() {
+            let pages = self.read_transcripts(reader);
+            self.judge_transcripts(&pages);
+        }
+        self.dismiss(reader);
+        self.come_to_rest();
+    }
+
+    /// Nobody waits for whom an agent has room.
+    fn judge_waiting(&mut self) {
+        let (floor, now) = (self.floor(), self.now);
+        let mut wrong = None;
+        for (_, c) in floor.conversations().filter(|(_, c)| c.phase == Phase::Queued) {
+            let group = floor.name_of(c.group);
+            let able = floor.candidates(now, &group, &c.skills, None, None, 99);
+            if !able.is_empty() {
+                wrong = Some(format!("{} of {} waits in {group}: {able:?}", name_of(c.id), c.customer));
+            }
+        }
+        if let Some((_, c)) = floor.conversations().find(|(_, c)| c.phase == Phase::Offered) {
+            wrong = Some(format!("{} is still offered", name_of(c.id)));
+        }
+        if let Some(wrong) = wrong {
+            self.fail(wrong);
+        }
+    }
+
+    /// The customers' shards and the floor know the same conversations.
+    fn judge_threads(&mut self) {
+        let floor = self.floor();
+        let on_floor: BTreeMap<String, String> = floor
+            .conversations()
+            .filter(|(_, c)| c.phase != Phase::Wrapup)
+            .map(|(_, c)| (c.customer.to_string(), name_of(c.id)))
+            .collect();
+        let here: BTreeMap<String, String> = self
+            .customers
+            .iter()
+            .filter_map(|c| Some((c.name.clone(), name_of(self.open_thread(&c.name)?.0))))
+            .collect();
+        if on_floor != here {
+            self.fail(format!("on the floor {on_floor:?}, with messages {here:?}"));
+        }
+    }
+
+    /// Each offer has one outcome, and each reply came from whoever had the conversation.
+    fn judge_offers(&mut self) {
+        let mut wrong = None;
+        let mut events: HashMap<(&str, &str), usize> = HashMap::new();
+        for (v, told) in &self.oracle.conversations {
+            for event in told.events.values().filter(|e| e["reason"] == "accepted") {
+                *events.entry((v, event["agent"].as_str().unwrap())).or_default() += 1;
+            }
+        }
+        let mut accepted: HashMap<(&str, &str), usize> = HashMap::new();
+        for (id, offer) in self.oracle.offers.iter().filter(|(_, offer)| offer.crashes == self.oracle.crashes)
+        {
+            match (&offer.over, offer.accepted) {
+                (Some(over), true) => wrong = Some(format!("offer {id} is accepted and over: {over}")),
+                (None, _) => *accepted.entry((&offer.conversation, &offer.agent)).or_default() += 1,
+                _ => {}
+            }
+        }
+        if self.oracle.crashes == 0 {
+            // Every offer that is not over was accepted.
+            for ((v, agent), count) in &accepted {
+                let told = events.get(&(*v, *agent)).copied().unwrap_or_default();
+                if told != *count {
+                    wrong =
+                        Some(format!("{v}: {count} offers to {agent} are not over, {told} were accepted"));
+                }
+            }
+        }
+        if let Some(wrong) = wrong {
+            self.fail(wrong);
+        }
+    }
+
+    /// Whoever comes now is shown what is.
+    fn judge_retained(&mut self) {
+        let floor = self.floor();
+        let mut should: BTreeMap<String, Value> = BTreeMap::new();
+        for (key, c) in floor.conversations() {
+            let (group, v) = (floor.name_of(c.group), name_of(c.id));
+            let agent = c.agent.and_then(|agent| floor.agent(agent)).map(|agent| agent.name.to_string());
+            let position = floor.standing(key).and_then(|standing| standing.position);
+            let text = json!({"state": c.phase.name(), "conversation": v, "group": &*group, "agent": agent,
+                "position": position, "ver": c.ver});
+            if c.phase != Phase::Wrapup {
+                should.insert(format!("customer/{}/state", c.customer), text);
+            }
+            if c.phase.waits() {
+                let text = json!({"customer": &*c.customer, "priority": c.priority, "ver": c.ver});
+                should.insert(format!("queue/{group}/waiting/{v}"), text);
+            }
+        }
+        for group in floor.groups() {
+            let view = floor.queue(group).unwrap();
+            let [available, busy, away] = view.agents;
+            let text = json!({"depth": view.depth, "capacity": {"used": view.capacity.0, "max": view.capacity.1},
+                "agents": {"available": available, "busy": busy, "away": away}});
+            should.insert(format!("queue/{}/state", view.name), text);
+        }
+        for (key, agent) in floor.agents() {
+            let phase = |c: &Conversation| if c.agent == Some(key) { c.phase } else { Phase::Offered };
+            let load: BTreeMap<String, &str> =
+                floor.load(key).map(|c| (name_of(c.id), phase(c).name())).collect();
+            let text = json!({"show": floor.shows(key).name(), "used": agent.used, "max": agent.capacity,
+                "conversations": load, "ver": agent.ver});
+            should.insert(format!("agent/{}/state", agent.name), text);
+        }
+        let shown: BTreeMap<String, Value> = self
+            .oracle
+            .retained
+            .iter()
+            .map(|(topic, value)| {
+                let mut value = value.clone();
+                let object = value.as_object_mut().unwrap();
+                let kept: &[&str] = match topic.split('/').next_back() {
+                    Some("state") if topic.starts_with("customer") => {
+                        for absent in ["agent", "position"] {
+                            object.entry(absent).or_insert(Value::Null);
+                        }
+                        &["state", "conversation", "group", "agent", "position", "ver"]
+                    }
+                    Some("state") if topic.starts_with("queue") => &["depth", "capacity", "agents"],
+                    Some("state") => {
+                        let held = object["conversations"].as_array().unwrap().iter();
+                        let held: BTreeMap<&str, &Value> = held
+                            .map(|held| (held["conversation"].as_str().unwrap(), &held["state"]))
+                            .collect();
+                        object["conversations"] = json!(held);
+                        &["show", "used", "max", "conversations", "ver"]
+                    }
+                    _ => &["customer", "priority", "ver"],
+                };
+                object.retain(|field, _| kept.contains(&&**field));
+                (topic.clone(), value)
+            })
+            .collect();
+        let topics: BTreeSet<&String> = should.keys().chain(shown.keys()).collect();
+        let wrong = topics.into_iter().find(|topic| should.get(*topic) != shown.get(*topic));
+        self.oracle.stats.0.entry("retained states compared".into()).and_modify(|n| *n += 1).or_insert(1);
+        if let Some(topic) = wrong {
+            let (should, shown) = (should.get(topic), shown.get(topic));
+            self.fail(format!("{topic} should be {should:?} and is {shown:?}"));
+        }
+    }
+
+    /// All transcripts there are, by conversation.
+    fn read_transcripts(&mut self, reader: usize) -> BTreeMap<String, Vec<Value>> {
+        let mut all: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+        let mut asks: Vec<(String, String, u64)> = self
+            .oracle
+            .conversations
+            .iter()
+            .map(|(v, told)| (told.customer.clone(), v.clone(), u64::from(u32::MAX)))
+            .collect();
+        let customers: HashMap<String, String> =
+            asks.iter().map(|(customer, v, _)| (v.clone(), customer.clone())).collect();
+        while !asks.is_empty() && self.failure.is_none() {
+            for (customer, v, before) in std::mem::take(&mut asks) {
+                let limit = self.rng.usize(1..100);
+                let ask = json!({"verb": "transcript", "conversation": v, "before": before, "limit": limit});
+                let topic = format!("customer/{customer}/ask");
+                self.publish(reader, &topic, ask.to_string().into_bytes(), What::Other);
+                while self.parties[reader].out.len() > 150 && self.failure.is_none() {
+                    self.step();
+                }
+            }
+            self.come_to_rest();
+            for page in std::mem::take(&mut self.oracle.pages) {
+                let Some(v) = page["conversation"].as_str() else { continue };
+                let mut messages = page["messages"].as_array().cloned().unwrap_or_default();
+                if page["ok"] != true {
+                    self.fail(format!("{v}: {page}"));
+                }
+                if let Some(before) = page["before"].as_u64() {
+                    asks.push((customers[v].clone(), v.to_owned(), before));
+                }
+                let later = all.entry(v.to_owned()).or_default();
+                messages.append(later);
+                *later = messages;
+            }
+        }
+        all
+    }
+
+    fn judge_transcripts(&mut self, pages: &BTreeMap<String, Vec<Value>>) {
+        let mut count = vec![0_usize; self.oracle.said.len()];
+        let mut replies: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (v, messages) in pages {
+            for (at, message) in messages.iter().enumerate() {
+                if message["seq"] != at as u64 + 1 {
+                    return self.fail(format!("{v}: the transcript's message {} is {message}", at + 1));
+                }
+                self.hear_message(v, message);
+                if let Some(said) =
+                    message["body"].as_str().and_then(|body| body.strip_prefix('m')?.parse().ok())
+                {
+                    let said: usize = said;
+                    count[said] += 1;
+                }
+                if message["from"]["role"] == "agent" {
+                    replies.entry(v).or_default().push(message["from"]["id"].as_str().unwrap());
+                }
+            }
+            let most = self.oracle.conversations[v].messages.last_key_value().map_or(0, |(seq, _)| *seq);
+            if (messages.len() as u32) < most && (self.plan.stored || !messages.is_empty()) {
+                return self
+                    .fail(format!("{v}: {} messages are in the transcript of {most}", messages.len()));
+            }
+        }
+        let kept = self.plan.stored;
+        if !kept {
+            // What is over has no transcript without a store; everybody has heard everything.
+            count.fill(0);
+            for message in self.oracle.conversations.values().flat_map(|told| told.messages.values()) {
+                let said =
+                    message.1.trim_matches('"').strip_prefix('m').and_then(|number| number.parse().ok());
+                if let Some::<usize>(said) = said {
+                    count[said] += 1;
+                }
+            }
+        }
+        self.judge_counts(&count);
+        self.judge_replies(&replies);
+        self.judge_inboxes(pages);
+        self.oracle.stats.add("transcripts read", pages.len() as u64);
+    }
+
+    fn judge_counts(&mut self, count: &[usize]) {
+        let mut missing = vec![0; self.customers.len()];
+        for (number, (said, count)) in self.oracle.said.iter().zip(count).enumerate() {
+            let wrong = match said.outcome {
+                Outcome::Taken if *count == 0 && said.agent.is_none() => {
+                    missing[said.customer] += 1;
+                    false
+                }
+                Outcome::Taken => *count != 1,
+                Outcome::Refused => *count > 0,
+                Outcome::Unknown => *count > 1,
+            };
+            if wrong {
+                let what = format!("message m{number} is {count} times in the transcripts: {said:?}");
+                return self.fail(what);
+            }
+        }
+        for (customer, missing) in self.customers.iter().zip(missing) {
+            // Whoever is turned away is told so. What was told may be lost with a crash.
+            let excused = customer.turned_away;
+            let lost = self.oracle.crashes > 0 && self.plan.rules.contains("full_text");
+            if missing > excused && !lost {
+                let what = format!("{missing} messages of {} are in no transcript", customer.name);
+                return self.fail(what);
+            }
+        }
+    }
+
+    /// Each reply came from whoever had the conversation then.
+    fn judge_replies(&mut self, replies: &BTreeMap<&str, Vec<&str>>) {
+        for (v, authors) in replies {
+            let told = &self.oracle.conversations[*v];
+            if told.gaps || self.oracle.crashes > 0 {
+                continue;
+            }
+            let mut had = told.agents.iter();
+            let mut now = None;
+            for author in authors {
+                if now != Some(*author) {
+                    now = had.by_ref().find(|agent| *agent == author).map(|agent| &**agent);
+                }
+                if now.is_none() {
+                    let what = format!("{v}: replies of {authors:?}, and it was had by {:?}", told.agents);
+                    return self.fail(what);
+                }
+            }
+        }
+    }
+
+    /// Whoever has a conversation has had its messages.
+    fn judge_inboxes(&mut self, pages: &BTreeMap<String, Vec<Value>>) {
+        let floor = self.floor();
+        let mut wrong = None;
+        let mut seen = 0;
+        for (_, c) in floor.conversations().filter(|(_, c)| c.phase != Phase::Wrapup) {
+            let v = name_of(c.id);
+            let Some(agent) =
+                c.agent.and_then(|agent| floor.agent(agent)).map(|agent| Arc::clone(&agent.name))
+            else {
+                continue;
+            };
+            let party = self.parties.iter().find(|p| p.role == Role::Agent && *p.name == *agent).unwrap();
+            let count = pages.get(&v).map_or(0, Vec::len);
+            let had = party.desk.had.get(&v);
+            for seq in (count - count % BLOCK + 1)..=count {
+                seen += 1;
+                if !had.is_some_and(|had| had.contains(&(seq as u32))) {
+                    wrong =
+                        Some(format!("{v}: {agent} has it and never had message {seq} of {count}: {had:?}"));
+                }
+            }
+        }
+        self.oracle.stats.add("messages in the right inbox", seen);
+        if let Some(wrong) = wrong {
+            self.fail(wrong);
+        }
+    }
+
+    /// Everybody has gone: nobody has a conversation.
+    pub fn judge_end(&mut self) {
+        let left = self.floor().conversations().filter(|(_, c)| c.agent.is_some()).count();
+        if left > 0 {
+            self.fail(format!("{left} conversations do not end"));
+        }
+    }
+}
