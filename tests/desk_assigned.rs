@@ -458,3 +458,63 @@ fn conversations_survive_a_restart_and_transcripts_are_read_in_pages() {
         desk.close();
     }
 }
+
+#[test]
+fn groups_close_patience_ends_and_transcripts_are_forgotten() {
+    // Open on the day before yesterday alone.
+    let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).weekday();
+    let names = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
+    let open = names[usize::from(today.to_monday_zero_offset().unsigned_abs() + 5) % 7];
+    let rules = format!(
+        r#"
+[[tenant]]
+name = "main"
+[tenant.transcript]
+keep = "1s"
+[[tenant.group]]
+name = "day"
+mode = "assigned"
+[tenant.group.assigned]
+closed_text = "We are closed."
+[tenant.group.hours]
+{open} = "10:00-12:00"
+[[tenant.group]]
+name = "care"
+mode = "assigned"
+[tenant.group.assigned]
+max_wait = "1s"
+expired_text = "Nobody has time."
+[[tenant.rule]]
+name = "day"
+when = 'message.body == "day"'
+group = "day"
+[[tenant.rule]]
+name = "all"
+group = "care"
+"#
+    );
+    let desk = own(Some(&rules), |_| {});
+    let mut carl = customer(&desk, "carl");
+    carl.say("customer/carl/up", "day");
+    let told = carl.json_on("customer/carl/down");
+    assert_eq!((&told["body"], told.get("seq")), (&json!("We are closed."), None));
+    carl.say("customer/carl/up", "hello");
+    carl.until("customer/carl/state", "state", "queued");
+    let told = carl.json_on("customer/carl/down");
+    assert_eq!((&told["body"], &told["seq"]), (&json!("Nobody has time."), &json!(2)));
+    carl.until("customer/carl/state", "state", "expired");
+    carl.client.subscribe_amid_traffic(&[&format!("{PREFIX}customer/carl/answer")]);
+    loop {
+        carl.say("customer/carl/ask", r#"{"verb":"transcript"}"#);
+        let answer = carl.json_on("customer/carl/answer");
+        if answer["ok"] == false {
+            assert_eq!(answer["reason"], "no_conversation");
+            break;
+        }
+    }
+    let mut board = Party::new(desk.v5("board").open());
+    board.client.subscribe_amid_traffic(&[&format!("{PREFIX}queue/+/state")]);
+    assert_eq!(board.until("queue/day/state", "status", "closed")["depth"], 0);
+    assert_eq!(board.until("queue/care/state", "status", "open")["depth"], 0);
+    desk.close();
+}

@@ -32,6 +32,8 @@ pub struct Tenant {
     contexts: ContextRules,
     /// Sorted by name.
     channels: Vec<(Arc<str>, u32)>,
+    /// How long transcripts are kept, in milliseconds; `None`: for ever.
+    transcripts: Option<u64>,
     pub(super) env: Arc<Env>,
 }
 
@@ -179,7 +181,17 @@ impl Tenant {
         contexts: ContextRules,
     ) -> Self {
         groups.sort_by(|a, b| a.name.cmp(&b.name));
-        Self { name, zone, groups, rules, default, contexts, channels: Vec::new(), env }
+        Self { name, zone, groups, rules, default, contexts, channels: Vec::new(), transcripts: None, env }
+    }
+
+    /// With the time in milliseconds for which transcripts are kept behind the end of their conversations.
+    pub(crate) fn with_transcripts(self, transcripts: Option<u64>) -> Self {
+        Self { transcripts, ..self }
+    }
+
+    /// How long transcripts are kept behind the end of their conversations, in milliseconds; `None`: for ever.
+    pub fn transcript_keep_ms(&self) -> Option<u64> {
+        self.transcripts
     }
 
     /// With the weights of channels by name.

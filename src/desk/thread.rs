@@ -341,6 +341,11 @@ impl Past {
         Ulid::from_string(&self.conversation).map_or(0, |id| id.0)
     }
 
+    /// Another conversation has come after it: nothing of this one comes again.
+    pub fn forget_marks(&mut self) {
+        self.marks = VecDeque::new();
+    }
+
     /// Whether a message belongs to it and comes again.
     pub fn has(&self, mark: Mark) -> bool {
         seen(&self.marks, mark)

@@ -283,6 +283,42 @@ labels! {
         Expired = "expired",
     }
 
+    /// Into which phase a conversation has come.
+    DeskPhase("to") {
+        /// It waits for an agent.
+        Queued = "queued",
+        /// It is offered to one.
+        Offered = "offered",
+        /// It is one's.
+        Assigned = "assigned",
+        /// It is one's who does something else meanwhile.
+        Held = "held",
+        /// It is handed over.
+        Transferring = "transferring",
+        /// It is written up.
+        Wrapup = "wrapup",
+        /// It is over.
+        Closed = "closed",
+        /// Its customer has left before anybody was found.
+        Abandoned = "abandoned",
+        /// Nobody was found in time.
+        Expired = "expired",
+    }
+
+    /// What has become of offers.
+    DeskOffer("outcome") {
+        /// One was made.
+        Made = "made",
+        /// Its agent has accepted it.
+        Accepted = "accepted",
+        /// Its agent has rejected it.
+        Rejected = "rejected",
+        /// It was not answered in time.
+        Lapsed = "lapsed",
+        /// Its agent, its customer or a supervisor has made it pointless.
+        Withdrawn = "withdrawn",
+    }
+
     /// What the desk did with a customer's message.
     DeskOutcome("outcome") {
         /// A rule named the group.
@@ -393,5 +429,7 @@ mod tests {
         check::<SubscribeRefusal>();
         check::<RetainedChange>();
         check::<DeskOutcome>();
+        check::<DeskPhase>();
+        check::<DeskOffer>();
     }
 }

@@ -18,8 +18,8 @@ use ::metrics::{Histogram, Recorder};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 pub use label::{
-    CloseReason, DeskOutcome, DropReason, Label, Packet, PublishRefusal, Qos, RefuseReason, RetainedChange,
-    SubscribeRefusal, Tally, Version,
+    CloseReason, DeskOffer, DeskOutcome, DeskPhase, DropReason, Label, Packet, PublishRefusal, Qos,
+    RefuseReason, RetainedChange, SubscribeRefusal, Tally, Version,
 };
 pub use store::{StoreFigures, StoreHandles};
 pub use table::{Counters, Gauges};

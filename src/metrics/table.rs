@@ -2,8 +2,8 @@
 //! the plain field a shard counts in, the held handles it is published through, and the HELP text of the page.
 
 use super::label::{
-    CloseReason, DeskOutcome, DropReason, Packet, PublishRefusal, Qos, RefuseReason, RetainedChange,
-    SubscribeRefusal, Tally, Version,
+    CloseReason, DeskOffer, DeskOutcome, DeskPhase, DropReason, Packet, PublishRefusal, Qos, RefuseReason,
+    RetainedChange, SubscribeRefusal, Tally, Version,
 };
 use super::series::{Counted, Measured, Page};
 
@@ -172,6 +172,12 @@ counters! {
     // The desk
     desk_messages: Tally<DeskOutcome>, "switchboard_desk_messages_total",
         "Customers' messages that came to the desk, by outcome.";
+    desk_replies: u64, "switchboard_desk_replies_total",
+        "Agents' replies to customers.";
+    desk_transitions: Tally<DeskPhase>, "switchboard_desk_transitions_total",
+        "Transitions of conversations, by the phase they lead into.";
+    desk_offers: Tally<DeskOffer>, "switchboard_desk_offers_total",
+        "Offers of conversations to agents, by outcome.";
     desk_rule_errors: u64, "switchboard_desk_rule_errors_total",
         "Conditions of routing rules that could not be evaluated.";
     desk_context_invalid: u64, "switchboard_desk_context_invalid_total",
@@ -209,6 +215,12 @@ gauges! {
         "Bytes that other shards have posted to this one and it has not opened.";
     store_waiting_bytes: u64, "switchboard_store_waiting_bytes",
         "Bytes handed to the store that are not durable yet.";
+    desk_conversations: u64, "switchboard_desk_conversations",
+        "Conversations that are not over, or are being written up.";
+    desk_waiting: u64, "switchboard_desk_waiting",
+        "Conversations that wait and are not being offered.";
+    desk_agents: u64, "switchboard_desk_agents",
+        "Agents with a connection.";
     loop_drift_seconds: f64, "switchboard_loop_drift_seconds",
         "How much later than due the loop's last tick came.";
 }

@@ -53,7 +53,11 @@ impl Core {
     /// What this shard holds: numbers of connections, sessions and retained messages as they are, the rest as last
     /// counted, which takes a tenth of a second for every 4,096 sessions.
     pub fn gauges(&self) -> Gauges {
+        let (desk_conversations, desk_waiting, desk_agents) = self.count_floors();
         Gauges {
+            desk_conversations,
+            desk_waiting,
+            desk_agents,
             connections: self.clients.connections.len() as u64,
             sessions: self.clients.sessions.len() as u64,
             retained_messages: self.retained.len() as u64,

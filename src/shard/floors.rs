@@ -9,9 +9,10 @@ use super::announcing::Saying;
 use super::desk::json_properties;
 use super::errands::{Errand, What};
 use crate::desk::{
-    Changes, Control, Event, Floor, OfferNote, OfferWhy, PREFIX, Phase, RecordError, announce,
+    Changes, Control, Event, Floor, OfferNote, OfferWhy, PREFIX, Phase, Reason, RecordError, announce,
 };
 use crate::message::{Millis, NEVER};
+use crate::metrics::{DeskOffer, DeskPhase};
 use crate::protocol::put_str;
 use crate::store::Table;
 
@@ -182,6 +183,7 @@ impl Core {
     fn say_changes(&mut self, tenant: &Arc<str>, host: &mut Host, changes: &Changes) {
         for event in &changes.events {
             self.say_event(tenant, event);
+            self.count_event(event);
         }
         for (conversation, left) in &changes.moved {
             let topic = format!("{PREFIX}{tenant}/queue/{left}/waiting/{}", ulid::Ulid(*conversation));
@@ -193,6 +195,7 @@ impl Core {
         }
         for note in &changes.offers {
             self.say_offer(tenant, note);
+            self.clients.counters.desk_offers.bump(outcome_of(note.why));
         }
         for key in &changes.agents {
             if let Some(agent) = host.floor.agent(*key) {
@@ -206,6 +209,34 @@ impl Core {
             }
         }
         self.show_depths(tenant, host);
+    }
+
+    fn count_event(&mut self, event: &Event) {
+        let counters = &mut self.clients.counters;
+        if event.reason == Reason::Accepted {
+            counters.desk_offers.bump(DeskOffer::Accepted);
+        }
+        counters.desk_transitions.bump(match event.to {
+            Phase::New | Phase::Queued => DeskPhase::Queued,
+            Phase::Offered => DeskPhase::Offered,
+            Phase::Assigned => DeskPhase::Assigned,
+            Phase::Held => DeskPhase::Held,
+            Phase::Transferring => DeskPhase::Transferring,
+            Phase::Wrapup => DeskPhase::Wrapup,
+            Phase::Closed => DeskPhase::Closed,
+            Phase::Abandoned => DeskPhase::Abandoned,
+            Phase::Expired => DeskPhase::Expired,
+        });
+    }
+
+    /// Conversations, those of them that wait, and agents with a connection.
+    pub(super) fn count_floors(&self) -> (u64, u64, u64) {
+        let floors = self.floors.0.values().map(|host| &host.floor);
+        floors.fold((0, 0, 0), |(conversations, waiting, agents), floor| {
+            let depth: u64 = floor.groups().map(|group| u64::from(floor.depth(group))).sum();
+            let connected = floor.agents().filter(|(_, agent)| agent.connected()).count() as u64;
+            (conversations + floor.len() as u64, waiting + depth, agents + connected)
+        })
     }
 
     /// What the shards that fill the queues see of them.
@@ -368,6 +399,15 @@ impl Core {
     /// The floor of a tenant that lives here.
     pub fn floor(&self, tenant: &str) -> Option<&Floor> {
         self.floors.0.get(tenant).map(|host| &host.floor)
+    }
+}
+
+fn outcome_of(why: OfferWhy) -> DeskOffer {
+    match why {
+        OfferWhy::Over(Reason::Rejected) => DeskOffer::Rejected,
+        OfferWhy::Over(Reason::Lapsed) => DeskOffer::Lapsed,
+        OfferWhy::Over(_) => DeskOffer::Withdrawn,
+        OfferWhy::Queue | OfferWhy::Sticky | OfferWhy::Transfer => DeskOffer::Made,
     }
 }
 

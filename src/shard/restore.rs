@@ -400,7 +400,7 @@ impl Restoring<'_> {
             }
             Table::Archive => {
                 let Some(past) = Past::read(value) else { return Outcome::Unreadable };
-                core.threads.keep(customer, past);
+                core.keep_past(customer, past);
             }
             _ => {
                 let Some((id, seq)) = id.split_first_chunk::<16>() else { return Outcome::Unreadable };

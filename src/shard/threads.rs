@@ -27,7 +27,7 @@ pub(super) struct Threads {
     pub(super) open: HashMap<Arc<str>, Thread, ahash::RandomState>,
     /// Conversations that are over, the last one last.
     pub(super) past: HashMap<Arc<str>, Vec<Past>, ahash::RandomState>,
-    /// When each of those was over.
+    /// When each of those is to be forgotten.
     pub(super) ends: BTreeSet<(u64, Arc<str>)>,
 }
 
@@ -60,9 +60,16 @@ impl Threads {
         self.past.get(customer)?.last()
     }
 
-    pub(super) fn keep(&mut self, customer: Arc<str>, past: Past) {
-        self.ends.insert((past.closed_at, customer.clone()));
-        self.past.entry(customer).or_default().push(past);
+    /// Remembers a conversation that is over until it is to be forgotten.
+    fn keep(&mut self, customer: Arc<str>, past: Past, until: Option<u64>) {
+        if let Some(until) = until {
+            self.ends.insert((until, customer.clone()));
+        }
+        let pasts = self.past.entry(customer).or_default();
+        if let Some(before) = pasts.last_mut() {
+            before.forget_marks();
+        }
+        pasts.push(past);
     }
 
     /// Puts back a conversation; its messages follow.
@@ -219,6 +226,7 @@ impl Core {
         if mark.is_some_and(|mark| thread.has(mark)) {
             return Ok(());
         }
+        self.clients.counters.desk_replies += 1;
         let author = if thread.bot { Author::Bot(&author) } else { Author::Agent(&author) };
         self.add(tenant, &key, author, Some(&message.view()), mark)
     }
@@ -289,7 +297,21 @@ impl Core {
             |out| put_message_key(out, key, conversation, None),
             |out| past.record(out),
         );
-        self.threads.keep(key.clone(), past);
+        self.keep_past(key.clone(), past);
+    }
+
+    /// Remembers a conversation that is over.
+    pub(super) fn keep_past(&mut self, key: Arc<str>, past: Past) {
+        let until = self.forget_at(&key, &past);
+        self.threads.keep(key, past, until);
+    }
+
+    /// When a conversation that is over is to be forgotten.
+    pub(super) fn forget_at(&self, key: &str, past: &Past) -> Option<u64> {
+        let tenant = key.split_once('\0').map_or("", |(tenant, _)| tenant);
+        let routing = self.exchange.desk.as_ref().map(|desk| &desk.routing);
+        let keep = routing.and_then(|routing| routing.tenant(tenant)?.transcript_keep_ms());
+        keep.map(|keep| past.closed_at.saturating_add(keep))
     }
 
     /// What a customer wants of the desk.

@@ -11,9 +11,6 @@ use super::threads::{customer_of, key_of};
 use crate::desk::{Block, ConversationId, PREFIX, Past, Tenant, Wrong, announce};
 use crate::store::Table;
 
-/// How long transcripts are kept behind the end of their conversations.
-pub(super) const KEEP_MS: u64 = 7 * 24 * 3_600_000;
-
 /// Conversations that one tick forgets at most.
 const SWEEP: usize = 64;
 
@@ -123,17 +120,17 @@ impl Core {
     /// Forgets conversations whose transcripts have been kept for long enough.
     pub(super) fn sweep_transcripts(&mut self) {
         for _ in 0..SWEEP {
-            let Some((closed_at, _)) = self.threads.ends.first() else { return };
-            if closed_at + KEEP_MS > self.clients.now.unix {
+            let now = self.clients.now.unix;
+            if self.threads.ends.first().is_none_or(|(until, _)| *until > now) {
                 return;
             }
-            let Some((closed_at, key)) = self.threads.ends.pop_first() else { return };
-            let Some(pasts) = self.threads.past.get_mut(&key) else { continue };
-            let (gone, stays) =
-                std::mem::take(pasts).into_iter().partition(|past| past.closed_at <= closed_at);
-            *pasts = stays;
-            if pasts.is_empty() {
-                self.threads.past.remove(&key);
+            let Some((_, key)) = self.threads.ends.pop_first() else { return };
+            let pasts = self.threads.past.remove(&key).unwrap_or_default();
+            let (gone, stay): (Vec<Past>, Vec<Past>) = pasts
+                .into_iter()
+                .partition(|past| self.forget_at(&key, past).is_some_and(|until| until <= now));
+            if !stay.is_empty() {
+                self.threads.past.insert(key.clone(), stay);
             }
             self.erase(&key, gone);
         }
@@ -157,7 +154,9 @@ impl Core {
         let key = key_of(tenant, customer);
         let gone = self.threads.past.remove(&key).unwrap_or_default();
         for past in &gone {
-            self.threads.ends.remove(&(past.closed_at, key.clone()));
+            if let Some(until) = self.forget_at(&key, past) {
+                self.threads.ends.remove(&(until, key.clone()));
+            }
         }
         let count = gone.len();
         self.erase(&key, gone);

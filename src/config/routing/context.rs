@@ -15,6 +15,8 @@ const MAX_FIELDS: usize = 64;
 const MAX_PATTERN_BYTES: usize = 128;
 /// A document is read and written in one go on its shard.
 const MAX_DOCUMENT: u64 = 1 << 20;
+/// How long transcripts are kept behind the end of their conversations if the file does not say.
+const TRANSCRIPT_KEEP: Duration = Duration::from_hours(7 * 24);
 const MAX_TTL: Duration = Duration::from_hours(3650 * 24);
 
 impl Resolve<'_> {
@@ -63,6 +65,13 @@ impl Resolve<'_> {
         }
         lines.insert(pattern.clone(), self.values.source.line(span.start));
         Some(FieldTtl { pattern: pattern.clone(), ttl_ms })
+    }
+
+    /// How long transcripts are kept, in milliseconds; `None`: for ever, as "0s" says.
+    pub(super) fn transcript_keep(&mut self, raw: &Measured) -> Option<u64> {
+        let range = Duration::ZERO..=MAX_TTL;
+        let keep = self.values.duration("tenant.transcript.keep", raw, TRANSCRIPT_KEEP, range);
+        u64::try_from(keep.as_millis()).ok().filter(|ms| *ms > 0)
     }
 
     /// Milliseconds; `None`: never, as "0s" says too.

@@ -129,8 +129,10 @@ impl Resolve<'_> {
         let (rules, default) = self.rules(&span, &raw.rule, &groups, &known);
         let contexts = self.context(&raw.context);
         let channels = self.channels(&raw.channel);
+        let keep = self.transcript_keep(&raw.transcript.keep);
         let env = Arc::clone(&self.env);
-        Some(Tenant::new(name?, zone?, env, groups, rules, default?, contexts).with_channels(channels))
+        let tenant = Tenant::new(name?, zone?, env, groups, rules, default?, contexts);
+        Some(tenant.with_channels(channels).with_transcripts(keep))
     }
 
     /// A name that may stand as a topic level and was not there before; `names` knows the lines of those.

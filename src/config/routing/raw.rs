@@ -25,6 +25,13 @@ pub(super) struct RawTenant {
     pub(super) context: RawContext,
     pub(super) channel: Vec<Spanned<RawChannel>>,
     pub(super) holidays: RawHolidays,
+    pub(super) transcript: RawTranscript,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct RawTranscript {
+    pub(super) keep: Measured,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -476,7 +476,7 @@ name = \"empty\"
         shown(text),
         [
             "r.toml:3:8  tenant.name: \"a/b\" is not a topic level: an id is one topic level, without / + #; e.g. \"main\"",
-            "r.toml:4:1  tenant.colour: unknown key; one of name, time_zone, group, rule, context, channel, holidays",
+            "r.toml:4:1  tenant.colour: unknown key; one of name, time_zone, group, rule, context, channel, holidays, transcript",
             "r.toml:5:13  tenant.time_zone: \"Mars\" is no known time zone; an IANA name such as \"Europe/Berlin\"",
             "r.toml:6:1  tenant.group.name: missing; e.g. \"sales\"",
             "r.toml:7:12  tenant.group.strategy: \"stiky\" is not known; did you mean \"sticky\"?",

@@ -1,5 +1,5 @@
 //! Groups in assigned mode, hours and channels: what whole files come to, and what an operator sees of wrong ones.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use super::raw::*;
 use super::tests::{GOOD, SHIPPED, shown};
@@ -131,6 +131,7 @@ fn the_shipped_file_has_every_key_in_its_table() {
         ("[[tenant.group.step]]", keys::<RawStep>()),
         ("[tenant.group.hours]", keys::<RawHours>()),
         ("[tenant.holidays]", keys::<RawHolidays>()),
+        ("[tenant.transcript]", keys::<RawTranscript>()),
         ("[[tenant.channel]]", keys::<RawChannel>()),
         ("[tenant.context]", keys::<RawContext>()),
         ("[[tenant.context.field]]", keys::<RawField>()),
@@ -658,6 +659,26 @@ const WRONG_HOURS: &[(&str, &str, &[&str])] = &[
         &["r.toml:6:1  tenant.holidays.closed: unknown key; did you mean \"closed_on\"?"],
     ),
 ];
+
+#[test]
+fn transcripts_are_kept_as_long_as_the_file_says() {
+    const DAY: u64 = 24 * 3_600_000;
+    let with = |table: &str| {
+        let tenant = "[[tenant]]\nname = \"main\"\n";
+        let rest = "[[tenant.group]]\nname = \"g\"\n[[tenant.rule]]\nname = \"r\"\ngroup = \"g\"\n";
+        format!("{tenant}{table}{rest}")
+    };
+    for (keep, expected) in [
+        ("", Some(7 * DAY)),
+        ("[tenant.transcript]\nkeep = \"30d\"\n", Some(30 * DAY)),
+        ("[tenant.transcript]\nkeep = \"0s\"\n", None),
+    ] {
+        let routing = Routing::parse(&with(keep), "r.toml").unwrap();
+        assert_eq!(routing.tenant("main").unwrap().transcript_keep_ms(), expected, "{keep}");
+    }
+    let wrong = shown(&with("[tenant.transcript]\nkeep = \"4000d\"\n"));
+    assert!(wrong[0].starts_with("r.toml:4:8  tenant.transcript.keep: "), "{wrong:?}");
+}
 
 #[test]
 fn wrong_hours_are_told_line_by_line() {

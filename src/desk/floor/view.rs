@@ -148,6 +148,16 @@ impl Floor {
         self.conversation_keys.get(&conversation).copied()
     }
 
+    /// How many conversations there are.
+    pub fn len(&self) -> usize {
+        self.conversations.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.conversations.is_empty()
+    }
+
     /// One more than the highest key of a conversation.
     pub fn end_of_keys(&self) -> u32 {
         self.conversations.capacity().min(self.conversations.iter().next_back().map_or(0, |(key, _)| key + 1))
