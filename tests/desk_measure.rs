@@ -19,7 +19,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Barrier};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -50,9 +51,13 @@ struct Broker {
 
 impl Broker {
     fn start(store: bool) -> Self {
+        Self::start_with(store, RULES)
+    }
+
+    fn start_with(store: bool, rules: &str) -> Self {
         let folder = std::env::temp_dir().join(dialogue::unique("switchboard-measure"));
         fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("routing.toml"), RULES).unwrap();
+        fs::write(folder.join("routing.toml"), rules).unwrap();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_switchboard"));
         command.current_dir(&folder).args(["serve", "--set", "http.enabled=false", "--set", "shards=1"]);
@@ -243,4 +248,112 @@ fn a_message_through_the_desk_beside_a_plain_one() {
     println!("ratio: {:.2} without a store, {:.2} with", memory / plain, desk / plain);
     assert!(rate >= 20_000.0, "{rate:.0} messages/s");
     assert!(desk <= 4.0 * plain, "{desk:.2} us, {:.2} times a plain message", desk / plain);
+}
+
+const CONNECTIONS: usize = 20;
+const AGENTS: usize = 1_000;
+const RATE: usize = 1_000;
+const SECONDS: usize = 10;
+
+/// A connection that plays many agents: accepts what they are offered, replies once and completes.
+fn play_agents(address: SocketAddr, connection: usize, ready: &Barrier, sum: &Sum) {
+    let mut peer = Peer::open(address, &format!("agents-{connection}"));
+    let names: Vec<String> = (connection..AGENTS).step_by(CONNECTIONS).map(|n| format!("a{n}")).collect();
+    for name in &names {
+        peer.subscribe(&format!("cs/1/main/agent/{name}/offer"));
+        let presence = r#"{"show":"ready","groups":["care"],"capacity":5}"#;
+        write_one(&mut peer, &format!("cs/1/main/agent/{name}/presence"), presence);
+    }
+    ready.wait();
+    let (mut out, mut id) = (Vec::new(), 0_u16);
+    while sum.over.load(Ordering::Relaxed) < RATE * SECONDS {
+        let packet = peer.packet();
+        if let Some((topic, packet_id)) = publish_of(&packet) {
+            let (topic, length) = (std::str::from_utf8(topic).unwrap().to_owned(), topic.len());
+            out.extend_from_slice(&[0x40, 2, packet_id[0], packet_id[1]]);
+            let at = packet.len() - packet.iter().rev().position(|byte| *byte == b'{').unwrap() - 1;
+            let offer: serde_json::Value = serde_json::from_slice(&packet[at.max(length)..]).unwrap();
+            if offer["over"].is_null() {
+                let answer = topic.replace("/offer", "/answer");
+                let v = offer["conversation"].as_str().unwrap();
+                let reply = format!("cs/1/main/conversation/{v}/reply");
+                let accept = format!(r#"{{"verb":"accept","offer":{}}}"#, offer["offer"]);
+                let complete = format!(r#"{{"verb":"complete","conversation":"{v}"}}"#);
+                for (topic, payload) in [(&answer, accept.as_str()), (&reply, "hello"), (&answer, &complete)]
+                {
+                    id = id % 60_000 + 1;
+                    out.extend_from_slice(&message(topic, payload).qos(1).id(id).encode(Version::V311));
+                }
+                let since: u64 = offer["preview"].as_str().unwrap().parse().unwrap();
+                sum.waits.lock().unwrap().push(now_us() - since);
+                if sum.over.fetch_add(1, Ordering::Relaxed) + 1 == RATE * SECONDS {
+                    sum.done.wait();
+                }
+            }
+        }
+        if peer.whole().is_none() {
+            peer.stream.write_all(&out).unwrap();
+            out.clear();
+        }
+    }
+}
+
+struct Sum {
+    over: AtomicUsize,
+    waits: Mutex<Vec<u64>>,
+    done: Barrier,
+}
+
+fn now_us() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros() as u64
+}
+
+#[test]
+#[ignore = "measures: cargo test --release --test desk_measure -- --ignored --nocapture"]
+fn a_thousand_conversations_a_second_with_a_thousand_agents() {
+    let rules = RULES.replace("auto_accept = true", "sticky = \"0s\"");
+    let broker = Broker::start_with(true, &rules);
+    let address = broker.address;
+    let ready = Arc::new(Barrier::new(CONNECTIONS + 1));
+    let sum = Arc::new(Sum { over: AtomicUsize::new(0), waits: Mutex::default(), done: Barrier::new(2) });
+    for connection in 0..CONNECTIONS {
+        let (ready, sum) = (ready.clone(), sum.clone());
+        thread::spawn(move || play_agents(address, connection, &ready, &sum));
+    }
+    ready.wait();
+    let (cpu, begun) = (broker.cpu(), Instant::now());
+    let writers: Vec<_> = (0..CONNECTIONS)
+        .map(|connection| {
+            thread::spawn(move || {
+                let mut peer = Peer::open(address, &format!("customers-{connection}"));
+                for number in 0..RATE * SECONDS / CONNECTIONS {
+                    let due = begun
+                        + Duration::from_secs_f64((number * CONNECTIONS + connection) as f64 / RATE as f64);
+                    thread::sleep(due.saturating_duration_since(Instant::now()));
+                    let topic = format!("cs/1/main/customer/c{connection}-{number}/up");
+                    write_one(&mut peer, &topic, &now_us().to_string());
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.join().unwrap();
+    }
+    let written = begun.elapsed().as_secs_f64();
+    sum.done.wait();
+    let (time, cpu) = (begun.elapsed().as_secs_f64(), broker.cpu() - cpu);
+    let mut waits = sum.waits.lock().unwrap().clone();
+    waits.sort_unstable();
+    let at = |part: f64| waits[((waits.len() - 1) as f64 * part) as usize] as f64 / 1000.0;
+    println!(
+        "{} conversations written in {written:.2} s and offered in {time:.2} s: {:.0}/s; from the customer's publish to \
+         the offer p50 {:.1} ms, p99 {:.1} ms; {:.0} us of the broker for each conversation, {:.0} % of a core",
+        waits.len(),
+        waits.len() as f64 / time,
+        at(0.5),
+        at(0.99),
+        cpu / waits.len() as f64,
+        cpu / time / 10_000.0
+    );
+    assert!(time < SECONDS as f64 * 1.05, "{time:.2} s");
 }
