@@ -88,6 +88,7 @@ impl World {
             previous: None,
             preview: "hello".into(),
             arrived: self.now - age,
+            inputs: None,
         }
     }
 

@@ -34,12 +34,12 @@ pub use envelope::{Author, CONTENT_TYPE, EnvelopeTooLarge, Outbound, envelope, i
 pub use explain::{Question, QuestionError};
 pub use floor::{
     Agent, Answer, Candidate, Changes, Conversation, ConversationId, Destination, Done, Ended, Event, Floor,
-    Instruction, Link, OfferId, OfferNote, OfferWhy, Opening, Order as FloorOrder, Phase, Presence,
+    Instruction, Link, OfferId, OfferNote, OfferWhy, Opening, Order as FloorOrder, Phase, Presence, Prospect,
     QueueView, Reason, RecordError, Restored, Show, Standing, Term, Verb, Wrong,
 };
 pub use hours::{DAY_MIN, Day, Hours, Span};
 pub use json::{Context, ContextError};
-pub use model::{FeatureError, FeatureSource, Features, ModelError, ModelFlaw, Scorer};
+pub use model::{FeatureError, FeatureSource, Features, Fields, Inputs, ModelError, ModelFlaw, Scorer};
 pub use payload::Payload;
 pub use requests::{RequestError, Wish};
 pub use routing::{Decision, Group, Inbound, Routing, Rule, Strategy, Tenant};

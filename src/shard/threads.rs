@@ -267,6 +267,11 @@ impl Core {
             previous: before.and_then(|past| past.agent.clone()),
             preview: payload.preview(PREVIEW).into(),
             arrived: now.unix,
+            inputs: tenant.inputs(
+                mark.is_some().then_some(&payload),
+                context.as_ref(),
+                now.unix.cast_signed(),
+            ),
         };
         let thread = Thread::new(conversation, group.name.clone(), now.unix, previous.as_ref());
         self.threads.open.insert(key.clone(), thread);

@@ -152,6 +152,11 @@ pub(super) fn customer(sources: &[FeatureSource], context: Option<&Context>) -> 
     sources.iter().filter_map(number).collect()
 }
 
+/// One field of a document, likewise.
+pub(super) fn field(context: &Context, name: &str) -> Option<f32> {
+    context.value().downcast_ref::<CelMap<'static>>().and_then(|fields| number(fields, name))
+}
+
 #[expect(clippy::cast_precision_loss, reason = "a model works with 32 bits")]
 fn number(fields: &CelMap<'static>, name: &str) -> Option<f32> {
     let value = fields.inner().get(&CelMapKey::from(name.to_owned()))?;

@@ -12,6 +12,7 @@
 
 mod features;
 mod flaw;
+mod inputs;
 mod place;
 mod read;
 mod trees;
@@ -20,6 +21,8 @@ use std::fmt;
 
 pub use features::{FeatureError, FeatureSource, Features};
 pub use flaw::{ModelError, ModelFlaw};
+pub(in crate::desk) use inputs::InputsRecord;
+pub use inputs::{Fields, Inputs};
 
 use super::json::Context;
 use trees::{Group, Node};
