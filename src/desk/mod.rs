@@ -20,6 +20,7 @@ mod floor;
 mod hours;
 mod json;
 mod model;
+mod opening;
 mod payload;
 mod requests;
 mod routing;
@@ -31,7 +32,7 @@ pub use condition::ConditionError;
 pub(crate) use condition::{Condition, environment};
 pub use document::{ContextRules, FieldTtl, Patch};
 pub use envelope::{Author, CONTENT_TYPE, EnvelopeTooLarge, Outbound, envelope, is_for_customer};
-pub use explain::{Question, QuestionError};
+pub use explain::{Explained, Question, QuestionError};
 pub use floor::{
     Agent, Answer, Candidate, Changes, Conversation, ConversationId, Destination, Done, Ended, Event, Floor,
     Instruction, Link, OfferId, OfferNote, OfferWhy, Opening, Order as FloorOrder, Phase, Presence, Prospect,

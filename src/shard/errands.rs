@@ -13,8 +13,8 @@ use super::mailbox::{Mail, Serial};
 use super::publish::Refused;
 use super::{Core, ShardId};
 use crate::desk::{
-    Answer, ConversationId, DeskTopic, FloorOrder, Link, Mark, Opening, Payload, Presence, Show, Tenant,
-    Verb, Wish,
+    Answer, ConversationId, DeskTopic, FloorOrder, Link, Mark, Opening, Payload, Presence, Question, Show,
+    Tenant, Verb, Wish,
 };
 use crate::message::{ELSEWHERE, Message, MessageRef};
 use crate::metrics::PublishRefusal;
@@ -94,6 +94,10 @@ pub enum What {
     },
     /// For the floor: an agent's answer.
     Answer(Box<Answer>, Back),
+    /// For the customer's home: where would a message of this customer go?
+    Explain(Box<Question>, Back),
+    /// For the floor: what would become of this conversation? The answer so far is there.
+    Prospect(Box<Opening>, serde_json::Value, Back),
 }
 
 impl Errand {
@@ -101,6 +105,8 @@ impl Errand {
     pub fn weight(&self) -> usize {
         match &self.what {
             What::Write { message, .. } | What::Reply { message, .. } => message.weight(),
+            // They may bring a document.
+            What::Explain(..) | What::Prospect(..) => 64 << 10,
             _ => 512,
         }
     }
@@ -150,6 +156,7 @@ impl Core {
                 self.customer_home(tenant, customer)
             }
             What::Order(order) => self.customer_home(tenant, &order.customer),
+            What::Explain(question, _) => self.customer_home(tenant, question.customer()),
             _ => self.floor_home(tenant),
         }
     }
@@ -197,6 +204,10 @@ impl Core {
             }
             What::Order(order) => {
                 self.obey(tenant, &order);
+                Ok(())
+            }
+            What::Explain(question, back) => {
+                self.explain_at_home(tenant, &question, back);
                 Ok(())
             }
             floor => {

@@ -12,27 +12,18 @@ use super::errands::{Back, Errand, What};
 use super::publish::Refused;
 use crate::desk::{
     self, Author, Block, CONTENT_TYPE, ConversationId, FloorOrder, Group, Inbound, Instruction, Mark,
-    Opening, Outbound, PREFIX, Past, Payload, Tenant, Thread, Turned, Wish, Wrong, envelope,
+    Outbound, PREFIX, Past, Payload, Tenant, Thread, Turned, Wish, Wrong, envelope,
 };
 use crate::message::{Message, MessageRef};
 use crate::metrics::{DeskOutcome, PublishRefusal};
 use crate::protocol::{CONTENT_ENCODING, PublishProperties, ReasonCode};
 use crate::store::Table;
 
-/// Characters of a message that lists show.
-const PREVIEW: usize = 120;
-
 /// How long transcripts are kept behind the end of their conversations.
 pub(super) const KEEP_MS: u64 = 7 * 24 * 3_600_000;
 
 /// Conversations that one tick forgets at most.
 const SWEEP: usize = 64;
-
-/// The user property that names a message's channel.
-const CHANNEL: &str = "channel";
-
-/// The user property, and the field of the customer's context document, that names the customer's language.
-const LANGUAGE: &str = "language";
 
 /// See the module. Customers are known by `{tenant}\0{customer}`, which is what their documents' keys begin with.
 #[derive(Debug, Default)]
@@ -116,7 +107,7 @@ impl Threads {
         }
     }
 
-    fn last(&self, customer: &str) -> Option<&Past> {
+    pub(super) fn last(&self, customer: &str) -> Option<&Past> {
         self.past.get(customer)?.last()
     }
 
@@ -223,7 +214,7 @@ impl Core {
         let payload = Payload::new(m.payload);
         let context = desk.context(tenant.name(), customer, now);
         let previous = self.threads.last(key).cloned();
-        let decision = tenant.route(&Inbound {
+        let message = Inbound {
             customer,
             topic: m.topic,
             payload: &payload,
@@ -233,7 +224,8 @@ impl Core {
                 .as_ref()
                 .map_or(("", ""), |past| (&*past.group, past.agent.as_deref().unwrap_or_default())),
             now_ms: now.unix.cast_signed(),
-        });
+        };
+        let decision = tenant.route(&message);
         self.clients.counters.desk_rule_errors += u64::from(decision.failed_rules);
         let rule = decision.rule;
         if !rule.group.is_assigned() {
@@ -248,31 +240,9 @@ impl Core {
                 return Ok(Some(DeskOutcome::TurnedAway));
             }
         };
-        let property = |wanted: &str| user.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
-        let language = property(LANGUAGE)
-            .map(Arc::from)
-            .or_else(|| context.as_ref().and_then(|context| context.text_field(LANGUAGE)).map(Arc::from));
-        let weight = property(CHANNEL).map_or(1, |channel| tenant.channel_weight(channel));
-        let affinity = group.assigned.as_ref().map_or(0, |assigned| assigned.affinity_ttl_ms);
-        let before = previous.as_ref().filter(|past| past.closed_at + affinity > now.unix);
         let conversation = self.next_ulid(now.unix);
-        let opening = Opening {
-            conversation,
-            customer: customer.into(),
-            group: group.name.clone(),
-            priority: rule.priority,
-            skills: rule.skills.iter().map(|skill| Arc::from(skill.as_str())).collect(),
-            language,
-            weight: u16::try_from(weight).unwrap_or(u16::MAX),
-            previous: before.and_then(|past| past.agent.clone()),
-            preview: payload.preview(PREVIEW).into(),
-            arrived: now.unix,
-            inputs: tenant.inputs(
-                mark.is_some().then_some(&payload),
-                context.as_ref(),
-                now.unix.cast_signed(),
-            ),
-        };
+        let opening =
+            tenant.opening(conversation, &message, mark.is_some(), (rule, group), previous.as_ref());
         let thread = Thread::new(conversation, group.name.clone(), now.unix, previous.as_ref());
         self.threads.open.insert(key.clone(), thread);
         if let Some(mark) = mark {
