@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 
-use crate::desk::{Features, Routing, Scorer};
+use crate::desk::{Context, Features, Inputs, Payload, Routing, Scorer};
 
 const RULES: &str = r#"
 [[tenant]]
@@ -112,4 +112,31 @@ fn a_wrong_model_is_told_where_it_is_named() {
     // Everything at once.
     let text = of("\"agent.idle_s\"", "\"agent.idle\"").replacen("name = \"night\"", "name = \"ni/ght\"", 1);
     assert_eq!(shown(&text, good).len(), 2);
+}
+
+#[test]
+fn what_models_are_told_is_taken_when_a_conversation_is_opened() {
+    let fields = RULES
+        .replacen("\"message.size\", \"agent.idle_s\"", "\"customer.vip\", \"customer.age\"", 1)
+        .replacen("name = \"main\"", "name = \"main\"\ntime_zone = \"Europe/Berlin\"", 1);
+    let read = |_: &str| Ok(MODEL.as_bytes().to_vec());
+    let routing = Routing::parse_with_models(&fields, "r.toml", &read).unwrap();
+    let tenant = routing.tenant("main").unwrap();
+    let context = Context::parse(br#"{"age":42,"vip":true,"name":"x"}"#).unwrap();
+    // 12:00 in Berlin on a Sunday.
+    let noon_ms = 1_795_345_200_000;
+    let told = |payload: Option<&[u8]>, context| {
+        let payload = payload.map(Payload::new);
+        *tenant.inputs(payload.as_ref(), context, noon_ms).unwrap()
+    };
+    let customer = [Some(42.0), Some(1.0)].into();
+    let expected = Inputs { size: Some(6), length: Some(5), hour: 12, weekday: 7, customer };
+    assert_eq!(told(Some("h\u{e9}llo".as_bytes()), Some(&context)), expected);
+    let lengths = [&br#"{"body":"h\u00e9y"}"#[..], br#"{"body":{"a":1}}"#, b"\xff"]
+        .map(|payload| told(Some(payload), None).length);
+    assert_eq!(lengths, [Some(3), None, None]);
+    let nothing = told(None, None);
+    assert_eq!((nothing.size, nothing.length, &*nothing.customer), (None, None, &[None, None][..]));
+    let without = Routing::parse(&fields, "r.toml").unwrap();
+    assert!(without.tenant("main").unwrap().inputs(None, Some(&context), noon_ms).is_none());
 }

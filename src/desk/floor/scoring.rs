@@ -96,7 +96,7 @@ fn model(queue: &Queue, wanted: &Wanted<'_>, agent: &Agent, fit: &Fit, known: bo
         agent_idle_s: seconds(agent.idle_since),
         agent_skill: (!wanted.skills.is_empty()).then(|| levels / wanted.skills.len() as f32),
         agent_affinity: Some(f32::from(u8::from(known))),
-        agent_language: wanted.language.map(|_| f32::from(u8::from(fit.language))),
+        agent_language: Some(f32::from(u8::from(fit.language))),
         ..inputs.map_or_else(Default::default, |inputs| inputs.features(&customer))
     };
     (f64::from(weight) * 1000.0 * f64::from(scorer.score(&features))).round() as i64
@@ -194,7 +194,7 @@ impl Floor {
             std::iter::once(keeper).filter(|agent| self.has_seat(*agent, &want)).collect()
         } else {
             let known = self.classes.find(&want).and_then(|class| self.classes.get(class));
-            let passing = known.is_none().then(|| self.passing_roster(&want)).unwrap_or_default();
+            let passing = if known.is_some() { Roster::default() } else { self.passing_roster(&want) };
             let roster = known.map_or(&passing, |class| &class.roster);
             let first = roster.iter(&queue.settings.weights, self.now).take(queue.asks().max(most));
             let mut agents: SmallVec<[u32; ASKED + 1]> = first.map(|seat| seat.agent).collect();

@@ -24,7 +24,7 @@ pub enum FeatureSource {
     MessageLength,
     /// `conversation.priority`
     Priority,
-    /// `conversation.waited_s`: the seconds since it came into the queue.
+    /// `conversation.waited_s`: the seconds since it first came, as in the order of the queue.
     Waited,
     /// `conversation.skills`: how many skills it wants.
     Skills,
@@ -39,15 +39,15 @@ pub enum FeatureSource {
     AgentSpare,
     /// `agent.idle_s`: the seconds since the agent was given something.
     AgentIdle,
-    /// `agent.skill`: the agent's mean level in the skills that are wanted.
+    /// `agent.skill`: the agent's mean level in the skills that are wanted; missing if none is.
     AgentSkill,
     /// `agent.affinity`: 1 if the agent had this customer before, else 0.
     AgentAffinity,
     /// `agent.language`: 1 if the agent speaks the customer's language, else 0.
     AgentLanguage,
-    /// `now.hour`: 0 to 23 in the tenant's time zone.
+    /// `now.hour`: 0 to 23 in the tenant's time zone, when the conversation was opened.
     Hour,
-    /// `now.weekday`: 1, Monday, to 7, in the tenant's time zone.
+    /// `now.weekday`: 1, Monday, to 7, likewise.
     Weekday,
 }
 
