@@ -14,7 +14,7 @@ use super::publish::Refused;
 use super::{Core, ShardId};
 use crate::desk::{
     Answer, Control, ConversationId, DeskTopic, FloorOrder, Link, Mark, Opening, Payload, Presence, Put,
-    Show, Tenant, Verb, Wish,
+    Question, Show, Tenant, Verb, Wish,
 };
 use crate::message::{ELSEWHERE, Message, MessageRef};
 use crate::metrics::PublishRefusal;
@@ -107,6 +107,10 @@ pub enum What {
     Answer(Box<Answer>, Back),
     /// For the floor: a supervisor's word.
     Control(Box<Control>, Back),
+    /// For the customer's home: where would a message of this customer go?
+    Explain(Box<Question>, Back),
+    /// For the floor: what would become of this conversation? The answer so far is there.
+    Prospect(Box<Opening>, serde_json::Value, Back),
 }
 
 impl Errand {
@@ -116,6 +120,8 @@ impl Errand {
             What::Write { message, .. } | What::Reply { message, .. } | What::Put { message, .. } => {
                 message.weight()
             }
+            // They may bring a document.
+            What::Explain(..) | What::Prospect(..) => 64 << 10,
             _ => 512,
         }
     }
@@ -166,6 +172,7 @@ impl Core {
             }
             What::Put { put, .. } => self.customer_home(tenant, &put.customer),
             What::Order(order) => self.customer_home(tenant, &order.customer),
+            What::Explain(question, _) => self.customer_home(tenant, question.customer()),
             _ => self.floor_home(tenant),
         }
     }
@@ -214,6 +221,10 @@ impl Core {
             What::Put { put, group, message, mark } => self.put_arrives(tenant, &put, &group, &message, mark),
             What::Order(order) => {
                 self.obey(tenant, &order);
+                Ok(())
+            }
+            What::Explain(question, back) => {
+                self.explain_at_home(tenant, &question, back);
                 Ok(())
             }
             floor => {

@@ -20,6 +20,9 @@ use crate::store::Table;
 const PLACES: usize = 1_000;
 const PLACES_EVERY: Millis = 5_000;
 
+/// Agents that `control/explain` tells of.
+const CANDIDATES: usize = 5;
+
 /// How often the states of queues are said at most.
 const STATES_EVERY: Millis = 1_000;
 
@@ -89,7 +92,9 @@ impl Core {
 
     /// Something for a floor.
     pub(super) fn on_floor(&mut self, tenant: &Arc<str>, what: What) {
-        let now = self.desk_now();
+        let (now, wall) = (self.desk_now(), self.clients.now);
+        let exchange = self.exchange.clone();
+        let desk = exchange.desk.as_ref();
         let Some(host) = self.floors.0.get_mut(tenant) else { return };
         let floor = &mut host.floor;
         let answer = match what {
@@ -126,11 +131,18 @@ impl Core {
                 };
                 Some((back, announce::wish(control.name(), done.map(|done| done.0))))
             }
+            What::Prospect(opening, answer, back) => {
+                floor.tick(now);
+                let status = desk.map_or("closed", |desk| desk.status(tenant, &opening.group, wall));
+                let prospect = floor.prospect(&opening, CANDIDATES);
+                prospect.map(|prospect| (back, announce::explanation(answer, &prospect, status)))
+            }
             What::Write { .. }
             | What::Reply { .. }
             | What::Put { .. }
             | What::Wish { .. }
-            | What::Order(_) => None,
+            | What::Order(_)
+            | What::Explain(..) => None,
         };
         self.flush_floor(tenant);
         if let Some((back, answer)) = answer {

@@ -20,6 +20,7 @@ mod door;
 mod encoding;
 mod end;
 pub mod errands;
+mod explain;
 mod floors;
 mod group;
 pub mod interest;
