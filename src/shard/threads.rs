@@ -188,6 +188,7 @@ impl Core {
             thread.unwrap_or_else(|| self.threads.last(&key).is_some_and(|past| past.has(mark)))
         };
         if mark.is_some_and(seen) {
+            self.had_before = true;
             return Ok(DeskOutcome::Repeated);
         }
         let m = message.view();
@@ -434,6 +435,7 @@ impl Core {
         let thread = thread.ok_or(denied)?;
         let author = thread.agent.clone().filter(|agent| authors.contains(agent)).ok_or(denied)?;
         if mark.is_some_and(|mark| thread.has(mark)) {
+            self.had_before = true;
             return Ok(());
         }
         let author = if thread.bot { Author::Bot(&author) } else { Author::Agent(&author) };
