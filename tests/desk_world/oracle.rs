@@ -82,6 +82,8 @@ pub struct Oracle {
     pub pages: Vec<Value>,
     /// The versions of agents' states.
     agents: BTreeMap<String, u64>,
+    /// The versions of queues' states.
+    queues: BTreeMap<String, u64>,
 }
 
 fn text<'v>(value: &'v Value, field: &str) -> &'v str {
@@ -136,6 +138,7 @@ impl World {
                 self.hear_customer_state(name, &value, delivered.dup)
             }
             (Role::Witness, ["agent", name, "state"]) => self.hear_agent_state(name, &value, delivered.dup),
+            (Role::Witness, ["queue", name, "state"]) => self.hear_queue_state(name, &value, delivered.dup),
             (Role::Witness, ["agent", name, "offer"]) => self.hear_offer(name, &value),
             (Role::Witness, ["customer", name, "down"]) if value.get("conversation").is_none() => {
                 let customer = self.customers.iter().position(|c| c.name == *name).unwrap();
@@ -320,6 +323,14 @@ impl World {
         let before = self.oracle.agents.insert(name.to_owned(), number).unwrap_or_default();
         if number < before && !again {
             self.fail(format!("agent {name}: version {before} was told, and then {value}"));
+        }
+    }
+
+    fn hear_queue_state(&mut self, name: &str, value: &Value, again: bool) {
+        let number = value["ver"].as_u64().unwrap();
+        let before = self.oracle.queues.insert(name.to_owned(), number).unwrap_or_default();
+        if number <= before && !again {
+            self.fail(format!("queue {name}: version {before} was told, and then {value}"));
         }
     }
 

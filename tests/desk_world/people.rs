@@ -265,6 +265,11 @@ impl World {
         if self.parties[party].out.len() > 6 || !self.has_memory(customer) {
             return;
         }
+        self.write_reply(party, customer, conversation);
+    }
+
+    /// An agent writes to a customer, whether it may or not.
+    pub fn write_reply(&mut self, party: usize, customer: usize, conversation: &str) {
         let number = self.oracle.said.len();
         let marks = self.customers[customer].marks;
         self.customers[customer].marks += 1;

@@ -436,13 +436,14 @@ impl World {
             && self.parties.iter().all(Party::at_rest)
     }
 
-    /// Lets time pass without disturbance, `pace` at a time.
-    pub fn wait(&mut self, mut millis: Millis, pace: Millis) {
+    /// Lets time pass without disturbance, `pace` at a time while nothing moves: whoever is asked answers at once.
+    pub fn wait(&mut self, millis: Millis, pace: Millis) {
         self.calm = true;
-        while millis > 0 && self.failure.is_none() {
-            let passes = millis.min(pace);
-            millis -= passes;
-            self.now += passes;
+        let until = self.now + millis;
+        while self.now < until && self.failure.is_none() {
+            if self.at_rest() {
+                self.now += pace;
+            }
             self.step();
         }
     }
