@@ -21,7 +21,8 @@ use desk_world::stats::Stats;
 const SEEDS: u64 = 150;
 
 /// What must have happened in the ordinary test.
-const NEEDED: [&str; 46] = [
+const NEEDED: [&str; 47] = [
+    "wills",
     "accept: ok",
     "accept: offer_over",
     "reject: ok",

@@ -91,6 +91,7 @@ pub fn run(plan: &Plan) -> Result<Stats, String> {
     let mut world = World::new(plan.clone(), false);
     world.play();
     let Some(what) = world.failure.take() else {
+        world.count_wills();
         world.oracle.stats.add("conversations", world.oracle.conversations.len() as u64);
         return Ok(world.oracle.stats);
     };

@@ -32,6 +32,8 @@ pub struct Said {
     pub marks: usize,
     pub sends: u32,
     pub outcome: Outcome,
+    /// The connection that it was said over first.
+    pub link: usize,
 }
 
 /// A conversation as it was told.
@@ -49,6 +51,8 @@ pub struct Conversation {
     pub messages: BTreeMap<u32, (String, String)>,
     /// The last message that the witness has heard.
     pub heard: u32,
+    /// What somebody has heard that it has done, as reasons of transitions.
+    pub done: BTreeSet<&'static str>,
     /// Who has it, and to whom it is offered.
     pub agent: Option<String>,
     pub offered: Option<String>,
@@ -150,6 +154,7 @@ impl World {
                     self.hear_message(&v.to_owned(), &value);
                 }
             }
+            (Role::Device(_), ["customer", _, "answer"]) => self.hear_done(&value),
             (Role::Agent, ["agent", _, "inbox", v]) => {
                 self.hear_message(v, &value);
                 let seq = value["seq"].as_u64().unwrap_or_default() as u32;
@@ -188,7 +193,23 @@ impl World {
         }
     }
 
+    /// Somebody hears that what it wanted is done.
+    fn hear_done(&mut self, value: &Value) {
+        let reason = match (text(value, "verb"), value["ok"] == true) {
+            ("accept", true) => "accepted",
+            ("release", true) => "released",
+            ("hold", true) => "held",
+            ("transfer", true) => "transfer",
+            ("complete", true) => "completed",
+            ("leave", true) => "customer_left",
+            _ => return,
+        };
+        let v = text(value, "conversation").to_owned();
+        self.oracle.conversations.entry(v).or_default().done.insert(reason);
+    }
+
     fn hear_result(&mut self, party: usize, value: &Value) {
+        self.hear_done(value);
         let (verb, ok) = (text(value, "verb"), value["ok"] == true);
         self.oracle.stats.add(&format!("{verb}: {}", if ok { "ok" } else { text(value, "reason") }), 1);
         if verb != "accept" {
@@ -342,6 +363,9 @@ impl World {
             return self.fail(format!("{v}: {value}"));
         }
         let told = self.oracle.conversations.entry(v.to_owned()).or_default();
+        if value["from"]["role"] == "customer" {
+            told.customer = text(&value["from"], "id").to_owned();
+        }
         let before = told.messages.entry(seq).or_insert_with(|| heard.clone());
         if *before != heard {
             let why = format!("{v}: message {seq} is {before:?} and then {heard:?}");

@@ -157,6 +157,7 @@ impl World {
         let number = self.oracle.said.len();
         let text = format!("m{number}");
         let has_id = self.chance(2);
+        let link = self.parties[party].link.unwrap_or_default();
         let payload = if has_id {
             json!({"id": self.new_id(), "body": text}).to_string().into_bytes()
         } else {
@@ -164,7 +165,7 @@ impl World {
         };
         let marks = self.customers[customer].marks;
         self.customers[customer].marks += 1;
-        self.oracle.said.push(Said { customer, has_id, marks, sends: 1, ..Said::default() });
+        self.oracle.said.push(Said { customer, has_id, marks, sends: 1, link, ..Said::default() });
         let name = self.customers[customer].name.clone();
         self.publish(party, &format!("customer/{name}/up"), payload, What::Said(number));
     }

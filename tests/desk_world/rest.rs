@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use switchboard::desk::{Conversation, Floor, Phase};
+use switchboard::store::{Store, Table};
 
-use super::oracle::Outcome;
+use super::oracle::{Outcome, Said};
 use super::party::{Role, What};
 use super::plan::TENANT;
 use super::shards::World;
@@ -51,13 +52,17 @@ impl World {
                 _ => {}
             }
         }
-        for (id, offer) in self.oracle.offers.iter().filter(|(_, offer)| offer.accepted) {
-            let Some(told) = self.oracle.conversations.get(&offer.conversation) else { continue };
-            let known = told.gaps
-                || told.events.values().any(|e| e["reason"] == "accepted" && e["agent"] == *offer.agent);
+        for (v, told) in self.oracle.conversations.iter().filter(|(_, told)| !told.gaps) {
+            let known = |done: &str| {
+                told.events
+                    .values()
+                    .any(|e| e["reason"] == done || (done == "completed" && e["reason"] == "written_up"))
+            };
             let last = told.events.last_key_value().map_or(0, |(ver, _)| *ver);
-            if !known && back.get(&offer.conversation).is_some_and(|ver| *ver <= last) {
-                wrong = Some(format!("offer {id} was accepted by {} and is open again", offer.agent));
+            if let Some(done) = told.done.iter().find(|done| !known(done))
+                && back.get(v).is_some_and(|ver| *ver <= last)
+            {
+                wrong = Some(format!("{v} was {done}, and is back in version {last}, where it was not"));
             }
         }
         if let Some(wrong) = wrong {
@@ -279,13 +284,34 @@ impl World {
         }
     }
 
+    /// Conversations of which nobody may have been told before a crash: those on the floor, and those in the archive.
+    fn learn_conversations(&mut self) {
+        let open = self.floor().conversations().map(|(_, c)| (c.customer.to_string(), name_of(c.id)));
+        let mut all: Vec<(String, String)> = open.collect();
+        if let Some(store) = &self.store {
+            store
+                .load(Table::Archive, &mut |key, _| {
+                    let (names, id) = key.split_at(key.len() - 16);
+                    let customer = names.split(|byte| *byte == 0).nth(1).unwrap();
+                    let id = u128::from_be_bytes(id.try_into().unwrap());
+                    all.push((String::from_utf8(customer.to_vec()).unwrap(), name_of(id)));
+                })
+                .unwrap();
+        }
+        for (customer, v) in all {
+            self.oracle.conversations.entry(v).or_default().customer = customer;
+        }
+    }
+
     /// All transcripts there are, by conversation.
     fn read_transcripts(&mut self, reader: usize) -> BTreeMap<String, Vec<Value>> {
+        self.learn_conversations();
         let mut all: BTreeMap<String, Vec<Value>> = BTreeMap::new();
         let mut asks: Vec<(String, String, u64)> = self
             .oracle
             .conversations
             .iter()
+            .filter(|(_, told)| !told.customer.is_empty())
             .map(|(v, told)| (told.customer.clone(), v.clone(), u64::from(u32::MAX)))
             .collect();
         let customers: HashMap<String, String> =
@@ -322,6 +348,7 @@ impl World {
         let mut count = vec![0_usize; self.oracle.said.len()];
         let mut replies: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for (v, messages) in pages {
+            let mut orders: HashMap<usize, usize> = HashMap::new();
             for (at, message) in messages.iter().enumerate() {
                 if message["seq"] != at as u64 + 1 {
                     return self.fail(format!("{v}: the transcript's message {} is {message}", at + 1));
@@ -332,6 +359,14 @@ impl World {
                 {
                     let said: usize = said;
                     count[said] += 1;
+                    let Said { link, agent, sends, .. } = &self.oracle.said[said];
+                    if agent.is_none() && *sends == 1 {
+                        // What was said once, over one connection, is in the order in which it was said.
+                        let before = orders.insert(*link, said).unwrap_or_default();
+                        if before > said {
+                            return self.fail(format!("{v}: m{said} comes behind m{before}"));
+                        }
+                    }
                 }
                 if message["from"]["role"] == "agent" {
                     replies.entry(v).or_default().push(message["from"]["id"].as_str().unwrap());
@@ -344,6 +379,15 @@ impl World {
                 return self
                     .fail(format!("{v}: {} messages are in the transcript of {most}", messages.len()));
             }
+        }
+        let lost = self
+            .oracle
+            .conversations
+            .iter()
+            .find(|(v, told)| !told.messages.is_empty() && !pages.contains_key(*v));
+        if let Some((v, told)) = lost.filter(|_| self.plan.stored) {
+            let what = format!("{v} has no transcript, and had {} messages", told.messages.len());
+            return self.fail(what);
         }
         let kept = self.plan.stored;
         if !kept {
@@ -365,10 +409,12 @@ impl World {
 
     fn judge_counts(&mut self, count: &[usize]) {
         let mut missing = vec![0; self.customers.len()];
+        let mut absent = Vec::new();
         for (number, (said, count)) in self.oracle.said.iter().zip(count).enumerate() {
             let wrong = match said.outcome {
                 Outcome::Taken if *count == 0 && said.agent.is_none() => {
                     missing[said.customer] += 1;
+                    absent.push(number);
                     false
                 }
                 Outcome::Taken => *count != 1,
@@ -385,7 +431,10 @@ impl World {
             let excused = customer.turned_away;
             let lost = self.oracle.crashes > 0 && self.plan.rules.contains("full_text");
             if missing > excused && !lost {
-                let what = format!("{missing} messages of {} are in no transcript", customer.name);
+                let what = format!(
+                    "{missing} messages of {} are in no transcript; of all {absent:?}",
+                    customer.name
+                );
                 return self.fail(what);
             }
         }

@@ -157,6 +157,7 @@ impl World {
         for party in 0..self.parties.len() {
             self.let_go(party);
         }
+        self.count_wills();
         let shards = if self.chance(2) { self.rng.usize(1..=4) } else { self.cores.len() };
         self.note(|_| format!("CRASH, back with {shards} shards"));
         self.oracle.crashes += 1;
@@ -186,6 +187,12 @@ impl World {
         }
         self.store = Some(store);
         self.judge_back();
+    }
+
+    /// Before the shards are gone.
+    pub fn count_wills(&mut self) {
+        let wills = self.cores.iter_mut().map(|core| core.counters().wills_published).sum();
+        self.oracle.stats.add("wills", wills);
     }
 
     /// Whether one of `one_in` throws.
