@@ -611,7 +611,9 @@ impl Core {
     pub(super) fn announce_again(&mut self) {
         let exchange = self.exchange.clone();
         let Some(desk) = &exchange.desk else { return };
-        let keys: Vec<Arc<str>> = self.threads.open().map(|(key, _)| key.clone()).collect();
+        let mut keys: Vec<Arc<str>> = self.threads.open().map(|(key, _)| key.clone()).collect();
+        // So that what is said follows from what was stored.
+        keys.sort_unstable();
         for key in keys {
             let Some(thread) = self.threads.open.get(&key) else { continue };
             desk.owners.insert(thread.conversation, customer_of(&key).into());
