@@ -51,6 +51,8 @@ pub struct Conversation {
     pub messages: BTreeMap<u32, (String, String)>,
     /// The last message that the witness has heard.
     pub heard: u32,
+    /// Messages for the customer that the witness has heard, by number.
+    pub down: BTreeSet<u32>,
     /// What somebody has heard that it has done, as reasons of transitions.
     pub done: BTreeSet<&'static str>,
     /// Who has it, and to whom it is offered.
@@ -148,6 +150,11 @@ impl World {
                 let customer = self.customers.iter().position(|c| c.name == *name).unwrap();
                 self.customers[customer].turned_away += 1;
                 self.oracle.stats.add("customers turned away", 1);
+            }
+            (Role::Witness, ["customer", _, "down"]) => {
+                let v = text(&value, "conversation").to_owned();
+                let seq = value["seq"].as_u64().unwrap_or_default() as u32;
+                self.oracle.conversations.entry(v).or_default().down.insert(seq);
             }
             (Role::Device(_), ["customer", _, "down"]) => {
                 if let Some(v) = value["conversation"].as_str() {

@@ -402,9 +402,43 @@ impl World {
             }
         }
         self.judge_counts(&count);
+        self.judge_heard(pages);
         self.judge_replies(&replies);
         self.judge_inboxes(pages);
         self.oracle.stats.add("transcripts read", pages.len() as u64);
+    }
+
+    /// The witness has heard of every message and, without a crash, of every transition.
+    fn judge_heard(&mut self, pages: &BTreeMap<String, Vec<Value>>) {
+        let floor = self.floor();
+        let mut wrong = None;
+        let on_floor: HashMap<String, u32> =
+            floor.conversations().map(|(_, c)| (name_of(c.id), c.ver)).collect();
+        for (v, told) in &self.oracle.conversations {
+            let open = self.open_thread(&told.customer).is_some_and(|(id, _)| name_of(id) == *v);
+            let messages = pages.get(v).map_or(&[][..], Vec::as_slice);
+            // Of what was over before a crash not everything may have been said.
+            if open || self.oracle.crashes == 0 {
+                let down = messages.iter().find(|message| {
+                    let seq = message["seq"].as_u64().unwrap_or_default() as u32;
+                    message["from"]["role"] != "customer" && !told.down.contains(&seq)
+                });
+                if let Some(message) = down {
+                    wrong = Some(format!("{v}: the customer was never sent {message}"));
+                }
+                if (told.heard as usize) < messages.len() {
+                    wrong = Some(format!("{v}: {} messages were said of {}", told.heard, messages.len()));
+                }
+            }
+            let last = told.events.last_key_value().map_or(0, |(last, _)| *last);
+            let right = on_floor.get(v).map_or(told.ended, |ver| *ver == last);
+            if self.oracle.crashes == 0 && !right {
+                wrong = Some(format!("{v}: version {last} was said, {:?} is on the floor", on_floor.get(v)));
+            }
+        }
+        if let Some(wrong) = wrong {
+            self.fail(wrong);
+        }
     }
 
     fn judge_counts(&mut self, count: &[usize]) {
@@ -482,7 +516,12 @@ impl World {
             let party = self.parties.iter().find(|p| p.role == Role::Agent && *p.name == *agent).unwrap();
             let count = pages.get(&v).map_or(0, Vec::len);
             let had = party.desk.had.get(&v);
-            for seq in (count - count % BLOCK + 1)..=count {
+            let told = &self.oracle.conversations[&v];
+            let once = told.agents.iter().filter(|had| **had == *agent).count() == 1 && !told.gaps;
+            // What was in a block when it came to this agent it is not sent.
+            let block = count - count % BLOCK + 1;
+            let first = had.and_then(|had| had.first()).map_or(block, |first| *first as usize);
+            for seq in if once { first.min(block) } else { block }..=count {
                 seen += 1;
                 if !had.is_some_and(|had| had.contains(&(seq as u32))) {
                     wrong =
