@@ -44,10 +44,7 @@ impl World {
         }
         for number in 0..self.plan.agents {
             let name = format!("a{number}");
-            let mut groups: Vec<&'static str> = GROUPS.iter().copied().filter(|_| self.rng.bool()).collect();
-            if groups.is_empty() {
-                groups.push(*pick(&mut self.rng, &GROUPS));
-            }
+            let groups = self.some_groups();
             let desk = Desk {
                 groups,
                 capacity: self.rng.u16(1..=4),
@@ -66,6 +63,14 @@ impl World {
             self.step();
         }
         self.calm = false;
+    }
+
+    fn some_groups(&mut self) -> Vec<&'static str> {
+        let mut groups: Vec<&'static str> = GROUPS.iter().copied().filter(|_| self.rng.bool()).collect();
+        if groups.is_empty() {
+            groups.push(*pick(&mut self.rng, &GROUPS));
+        }
+        groups
     }
 
     /// Something that a client might do now.
@@ -183,6 +188,11 @@ impl World {
     }
 
     fn show(&mut self, party: usize, show: &'static str) {
+        if !self.calm && self.chance(6) {
+            // It serves other groups from now on, and may have learned something.
+            self.parties[party].desk.groups = self.some_groups();
+            self.parties[party].desk.skilled = self.rng.bool();
+        }
         let Party { name, desk, .. } = &mut self.parties[party];
         desk.show = show;
         if show == "offline" {
@@ -240,6 +250,9 @@ impl World {
     }
 
     fn work(&mut self, party: usize, conversation: &str, phase: &str) {
+        if self.plan.lasting && !self.chance(20) {
+            return self.reply(party, conversation);
+        }
         let verb = match (phase, self.rng.u32(..100)) {
             ("offered", _) => return,
             ("wrapup", 0..50) => "complete",
