@@ -11,6 +11,7 @@ pub mod plan;
 pub mod rest;
 pub mod shards;
 pub mod stats;
+pub mod transcripts;
 #[path = "../simulator/wire.rs"]
 #[allow(dead_code, reason = "what the other simulator says besides")]
 pub mod wire;

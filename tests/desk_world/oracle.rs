@@ -141,7 +141,7 @@ impl World {
                 self.hear_in_order(v, &value);
             }
             (Role::Witness, ["customer", name, "state"]) => {
-                self.hear_customer_state(name, &value, delivered.dup)
+                self.hear_customer_state(name, &value, delivered.dup);
             }
             (Role::Witness, ["agent", name, "state"]) => self.hear_agent_state(name, &value, delivered.dup),
             (Role::Witness, ["queue", name, "state"]) => self.hear_queue_state(name, &value, delivered.dup),
@@ -158,7 +158,7 @@ impl World {
             }
             (Role::Device(_), ["customer", _, "down"]) => {
                 if let Some(v) = value["conversation"].as_str() {
-                    self.hear_message(&v.to_owned(), &value);
+                    self.hear_message(v, &value);
                 }
             }
             (Role::Device(_), ["customer", _, "answer"]) => self.hear_done(&value),
@@ -189,7 +189,7 @@ impl World {
             }
             "state" => {
                 let desk = &mut self.parties[party].desk;
-                desk.seen_as = text(value, "show").to_owned();
+                text(value, "show").clone_into(&mut desk.seen_as);
                 let holds = value["conversations"].as_array().into_iter().flatten();
                 desk.holds = holds
                     .map(|held| (text(held, "conversation").to_owned(), text(held, "state").to_owned()))
@@ -262,7 +262,7 @@ impl World {
     fn hear_event(&mut self, v: &str, value: &Value) {
         let crashes = self.oracle.crashes;
         let told = self.oracle.conversations.entry(v.to_owned()).or_default();
-        told.customer = text(value, "customer").to_owned();
+        text(value, "customer").clone_into(&mut told.customer);
         let number = ver(value);
         if let Some(before) = told.events.get(&number) {
             if before != value {
@@ -332,7 +332,7 @@ impl World {
     fn hear_customer_state(&mut self, name: &str, value: &Value, again: bool) {
         let Some(v) = value["conversation"].as_str() else { return };
         let told = self.oracle.conversations.entry(v.to_owned()).or_default();
-        told.customer = name.to_owned();
+        name.clone_into(&mut told.customer);
         let (number, before) = (ver(value), told.ver);
         told.ver = before.max(number);
         if number < before && !again {
@@ -371,7 +371,7 @@ impl World {
         }
         let told = self.oracle.conversations.entry(v.to_owned()).or_default();
         if value["from"]["role"] == "customer" {
-            told.customer = text(&value["from"], "id").to_owned();
+            text(&value["from"], "id").clone_into(&mut told.customer);
         }
         let before = told.messages.entry(seq).or_insert_with(|| heard.clone());
         if *before != heard {

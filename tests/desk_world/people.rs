@@ -80,15 +80,18 @@ impl World {
         match (p.role, p.link, p.ready) {
             (Role::Witness, None, _) => self.connect(party),
             (Role::Witness | Role::Reader, ..) => {}
-            (_, None, _) => {
-                if self.calm || self.chance(6) {
-                    self.connect(party);
-                }
-            }
+            (_, None, _) => self.come(party),
             _ if self.disturbed(party) => {}
             (Role::Device(customer), _, true) => self.act_as_customer(party, customer),
             (Role::Agent, _, true) => self.act_as_agent(party),
             _ => {}
+        }
+    }
+
+    /// Whoever is not there may come.
+    fn come(&mut self, party: usize) {
+        if self.calm || self.chance(6) {
+            self.connect(party);
         }
     }
 
@@ -256,13 +259,12 @@ impl World {
         let verb = match (phase, self.rng.u32(..100)) {
             ("offered", _) => return,
             ("wrapup", 0..50) => "complete",
-            ("held", 0..40) | ("transferring", 0..15) => "resume",
+            ("held", 0..40) | ("transferring", 0..15) | (_, 95..) => "resume",
             (_, 0..55) => return self.reply(party, conversation),
             (_, 55..65) => "hold",
             (_, 65..70) => "release",
             (_, 70..80) => "transfer",
-            (_, 80..95) => "complete",
-            _ => "resume",
+            _ => "complete",
         };
         let mut answer = json!({"verb": verb, "conversation": conversation});
         if verb == "transfer" && self.rng.bool() {
