@@ -226,7 +226,11 @@ impl Thread {
 
     /// Takes out what makes a block, if there is enough that somebody has had; `all`: whatever there is.
     pub fn seal(&mut self, all: bool) -> Option<Block> {
-        let had = self.tail.iter().take_while(|entry| all || entry.seq <= self.told).take(BLOCK);
+        let at_hand = if all { 0 } else { self.at_hand() };
+        let old = self.tail.iter().take(self.tail.len() - at_hand);
+        // What is not announced is announced again after a crash, from the tail.
+        let done = self.told.min(self.announced);
+        let had = old.take_while(|entry| all || entry.seq <= done).take(BLOCK);
         let mut bytes = 0;
         let (mut count, mut full) = (0, false);
         for entry in had {
@@ -245,6 +249,17 @@ impl Thread {
         let end = entries.last()?.seq;
         self.blocks.push(end);
         Some(Block { end, entries })
+    }
+
+    /// How many of the last messages are in no block, although an agent was sent them: whether they have come nobody
+    /// knows, and an agent that comes back over another connection is sent the tail again.
+    fn at_hand(&self) -> usize {
+        let mut bytes = 0;
+        let last = self.tail.iter().rev().take(BLOCK).take_while(|entry| {
+            bytes += entry.text.len();
+            bytes <= BLOCK_BYTES
+        });
+        last.count()
     }
 
     /// What is stored of it, without its messages.
@@ -377,16 +392,21 @@ mod tests {
         }
         assert!(thread.seal(false).is_none());
         thread.give("anna".into(), "care".into(), false);
+        assert!(thread.seal(false).is_none(), "nor before it was announced");
+        thread.announced(130);
         let block = thread.seal(false).unwrap();
         assert_eq!((block.end, block.entries.len()), (64, 64));
-        assert_eq!(thread.seal(false).unwrap().end, 128);
-        assert!(thread.seal(false).is_none(), "two are not enough");
-        assert_eq!(thread.tail().map(|entry| entry.seq).collect::<Vec<_>>(), [129, 130]);
+        assert!(thread.seal(false).is_none(), "the last ones may have to be sent again");
+        assert_eq!(thread.tail().map(|entry| entry.seq).collect::<Vec<_>>(), (65..=130).collect::<Vec<_>>());
+        assert_eq!(thread.seal(true).unwrap().end, 128);
         let rest = thread.seal(true).unwrap();
         assert_eq!((rest.end, rest.entries.len()), (130, 2));
         assert_eq!(thread.blocks(), [64, 128, 130]);
         assert!(thread.seal(true).is_none());
         thread.push(text(BLOCK_BYTES), None);
+        assert!(thread.seal(false).is_none());
+        thread.push(text(1), None);
+        thread.announced(132);
         assert_eq!(thread.seal(false).unwrap().end, 131, "large ones make small blocks");
     }
 

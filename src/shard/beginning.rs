@@ -113,6 +113,7 @@ impl Core {
         let key = key_of(tenant.name(), &put.customer);
         let Some(group) = tenant.group(group) else { return Err(quota()) };
         if mark.is_some_and(|mark| self.threads.has(&key, mark)) {
+            self.had_before = true;
             return Ok(());
         }
         let (m, first) = (message.view(), if put.has_body { First::Message(mark) } else { First::Nothing });

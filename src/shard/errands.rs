@@ -196,6 +196,8 @@ impl Core {
         let held_back = self.looked_up.held_back;
         let outcome = self.run(errand);
         self.looked_up.held_back = held_back;
+        // Its answer waits for this shard in any case.
+        self.had_before = false;
         match outcome {
             Err(refused) if serial != 0 => self.post(from, Mail::Denied(serial, refused)),
             Ok(()) if serial != 0 && !self.clients.ledger.on() => self.post(from, Mail::Changed(serial)),

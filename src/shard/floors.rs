@@ -65,7 +65,8 @@ impl Core {
             }
             let assigned = tenant.groups().filter_map(|g| Some((g.name.clone(), g.assigned.clone()?)));
             let floor = Floor::new(assigned, self.random.u64(..) >> 16);
-            let versions = floor.groups().map(|_| 0).collect();
+            // No process says a queue's state more than once a second, so the next one's versions are higher.
+            let versions = floor.groups().map(|_| self.desk_now()).collect();
             let stale = floor.groups().collect();
             let host = Host {
                 floor,

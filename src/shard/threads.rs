@@ -124,6 +124,7 @@ impl Core {
     ) -> Result<DeskOutcome, Refused> {
         let key = key_of(tenant.name(), customer);
         if mark.is_some_and(|mark| self.threads.has(&key, mark)) {
+            self.had_before = true;
             return Ok(DeskOutcome::Repeated);
         }
         let m = message.view();
@@ -224,6 +225,7 @@ impl Core {
         let thread = thread.ok_or(denied)?;
         let author = thread.agent.clone().filter(|agent| authors.contains(agent)).ok_or(denied)?;
         if mark.is_some_and(|mark| thread.has(mark)) {
+            self.had_before = true;
             return Ok(());
         }
         self.clients.counters.desk_replies += 1;
@@ -352,7 +354,9 @@ impl Core {
     pub(super) fn announce_again(&mut self) {
         let exchange = self.exchange.clone();
         let Some(desk) = &exchange.desk else { return };
-        let keys: Vec<Arc<str>> = self.threads.open().map(|(key, _)| key.clone()).collect();
+        let mut keys: Vec<Arc<str>> = self.threads.open().map(|(key, _)| key.clone()).collect();
+        // So that what is said follows from what was stored.
+        keys.sort_unstable();
         for key in keys {
             let Some(thread) = self.threads.open.get(&key) else { continue };
             desk.owners.insert(thread.conversation, customer_of(&key).into());
