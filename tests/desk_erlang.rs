@@ -2,7 +2,14 @@
 //!
 //! Arrivals and handling times are exponential, every agent takes one conversation and every offer is accepted at once:
 //! that is Erlang's C. `ERLANG=600000` plays as many conversations.
-#![allow(clippy::unwrap_used, clippy::cast_precision_loss, clippy::print_stdout, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "tests"
+)]
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
