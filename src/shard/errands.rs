@@ -229,10 +229,7 @@ impl Core {
                 self.explain_at_home(tenant, &question, back);
                 Ok(())
             }
-            floor => {
-                self.on_floor(&errand.tenant, floor);
-                Ok(())
-            }
+            floor => self.on_floor(&errand.tenant, floor),
         }
     }
 

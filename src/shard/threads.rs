@@ -128,17 +128,18 @@ impl Core {
             return Ok(DeskOutcome::Repeated);
         }
         let m = message.view();
-        if let Some(thread) = self.threads.open.get(&key) {
+        let outcome = if let Some(thread) = self.threads.open.get(&key) {
             if !thread.has_room() {
                 return Err(quota());
             }
             self.add(tenant, &key, Author::Customer(customer), Some(&m), mark)?;
-        } else if let Some(outcome) = self.begin_conversation(tenant, &key, &m, First::Message(mark), None)? {
-            return Ok(outcome);
-        }
+            None
+        } else {
+            self.begin_conversation(tenant, &key, &m, First::Message(mark), None)?
+        };
         // Whoever watches the customer's own topic sees the message as it was published.
         self.pass(&MessageRef { retain: false, ..m });
-        Ok(DeskOutcome::Conversation)
+        Ok(outcome.unwrap_or(DeskOutcome::Conversation))
     }
 
     /// Adds a message to a conversation: numbers it, has it stored, and hands it to all who are to have it.
@@ -223,11 +224,12 @@ impl Core {
         let denied = Refused::new(ReasonCode::NOT_AUTHORIZED, PublishRefusal::Desk);
         let thread = self.threads.open.get(&key).filter(|thread| thread.conversation == conversation);
         let thread = thread.ok_or(denied)?;
-        let author = thread.agent.clone().filter(|agent| authors.contains(agent)).ok_or(denied)?;
+        // Before it is asked who may write: its author may have handed the conversation over since.
         if mark.is_some_and(|mark| thread.has(mark)) {
             self.had_before = true;
             return Ok(());
         }
+        let author = thread.agent.clone().filter(|agent| authors.contains(agent)).ok_or(denied)?;
         self.clients.counters.desk_replies += 1;
         let author = if thread.bot { Author::Bot(&author) } else { Author::Agent(&author) };
         self.add(tenant, &key, author, Some(&message.view()), mark)

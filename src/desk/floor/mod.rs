@@ -99,6 +99,9 @@ pub enum Wrong {
     /// The agent is not known.
     #[error("no agent of this name has ever been present")]
     NoAgent,
+    /// There are as many agents as there may be, and all of them are there or have been lately.
+    #[error("there are too many agents")]
+    TooMany,
     /// The agent is not ready, not connected, not in the group, or has no room.
     #[error("the agent cannot take it now")]
     AgentBusy,
@@ -114,6 +117,7 @@ impl Wrong {
             Self::NotNow => "not_now",
             Self::NoGroup => "no_group",
             Self::NoAgent => "no_agent",
+            Self::TooMany => "too_many",
             Self::AgentBusy => "agent_busy",
         }
     }

@@ -681,3 +681,26 @@ fn the_longest_rank_is_served_first() {
         assert_eq!(served, first, "seed {seed}");
     }
 }
+
+#[test]
+fn who_is_gone_makes_room_for_somebody_new() {
+    let mut world = World::new(&[("care", settings())]);
+    let presence = |world: &mut World, agent: u64, said: &Presence, link| {
+        let told = world.floor.presence(world.now, &format!("a{agent}"), said, link);
+        world.now += 10;
+        told
+    };
+    for agent in 0..300 {
+        presence(&mut world, agent, &ready(&["care"], 1), Some(agent)).unwrap();
+    }
+    assert_eq!(presence(&mut world, 300, &ready(&["care"], 1), Some(300)), Err(Wrong::TooMany));
+    world.floor.open(world.now, opening(1, "care")).unwrap();
+    world.check();
+    presence(&mut world, 3, &shows(Show::Offline), Some(3)).unwrap();
+    presence(&mut world, 300, &ready(&["care"], 1), Some(300)).unwrap();
+    let changes = world.floor.take_changes();
+    assert_eq!(changes.forgotten, ["a3".into()]);
+    assert!(world.floor.agent_key("a3").is_none() && world.floor.agent_key("a300").is_some());
+    assert_eq!(world.floor.queue(0).unwrap().agents.iter().sum::<u32>(), 300);
+    world.check_floor();
+}
