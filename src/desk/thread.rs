@@ -129,6 +129,9 @@ pub struct Past {
     pub rating: Option<u8>,
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     marks: VecDeque<u64>,
+    /// Its last messages, as far as they were not announced yet when it was over.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    unsaid: VecDeque<Box<str>>,
 }
 
 impl Thread {
@@ -224,9 +227,11 @@ impl Thread {
         &self.blocks
     }
 
-    /// Takes out what makes a block, if there is enough that somebody has had; `all`: whatever there is.
+    /// Takes out what makes a block, if there is enough that somebody has had; `all`: whatever there is. What is in a
+    /// block is not announced again after a restart: it has to have been announced.
     pub fn seal(&mut self, all: bool) -> Option<Block> {
-        let had = self.tail.iter().take_while(|entry| all || entry.seq <= self.told).take(BLOCK);
+        let had_by = self.told.min(self.announced);
+        let had = self.tail.iter().take_while(|entry| all || entry.seq <= had_by).take(BLOCK);
         let mut bytes = 0;
         let (mut count, mut full) = (0, false);
         for entry in had {
@@ -309,8 +314,9 @@ impl Thread {
         true
     }
 
-    /// What is left when it is over.
+    /// What is left when it is over: before its last messages go into a block.
     pub fn past(&self, closed_at: u64) -> Past {
+        let unsaid = self.unannounced().map(|entry| String::from_utf8_lossy(&entry.text).into()).collect();
         Past {
             v: FORM,
             conversation: Ulid(self.conversation).to_string(),
@@ -321,6 +327,7 @@ impl Thread {
             blocks: self.blocks.clone(),
             rating: None,
             marks: self.marks.clone(),
+            unsaid,
         }
     }
 }
@@ -344,6 +351,20 @@ impl Past {
     /// Another conversation has come after it: nothing of this one comes again.
     pub fn forget_marks(&mut self) {
         self.marks = VecDeque::new();
+    }
+
+    /// Its last messages that may not have been announced, each with its number.
+    pub fn unannounced(&self) -> impl Iterator<Item = (u32, &str)> {
+        let first = self.seq.saturating_sub(self.unsaid.len() as u32) + 1;
+        (first..).zip(self.unsaid.iter().map(|text| &**text))
+    }
+
+    /// Notes that a message was announced. Whether that was the last that had to be: it is to be stored.
+    pub fn announced(&mut self, seq: u32) -> bool {
+        let before = self.unsaid.len();
+        let left = self.seq.saturating_sub(seq) as usize;
+        self.unsaid.drain(..before.saturating_sub(left));
+        before > 0 && self.unsaid.is_empty()
     }
 
     /// Whether a message belongs to it and comes again.
@@ -377,6 +398,8 @@ mod tests {
         }
         assert!(thread.seal(false).is_none());
         thread.give("anna".into(), "care".into(), false);
+        assert!(thread.seal(false).is_none(), "nor before it was announced");
+        thread.announced(130);
         let block = thread.seal(false).unwrap();
         assert_eq!((block.end, block.entries.len()), (64, 64));
         assert_eq!(thread.seal(false).unwrap().end, 128);
@@ -387,6 +410,7 @@ mod tests {
         assert_eq!(thread.blocks(), [64, 128, 130]);
         assert!(thread.seal(true).is_none());
         thread.push(text(BLOCK_BYTES), None);
+        thread.announced(131);
         assert_eq!(thread.seal(false).unwrap().end, 131, "large ones make small blocks");
     }
 
@@ -439,6 +463,24 @@ mod tests {
         thread.past(5).record(&mut record);
         assert_eq!(Past::read(&record).unwrap(), thread.past(5));
         assert!(Thread::read(b"{}").is_none() && Past::read(b"").is_none());
+    }
+
+    #[test]
+    fn what_was_not_announced_when_it_was_over_is_kept_until_it_is() {
+        let mut thread = Thread::new(7, "care".into(), 1, None);
+        for number in 0..4 {
+            thread.push(format!("{number}").as_bytes().into(), None);
+        }
+        thread.announced(1);
+        let mut record = Vec::new();
+        thread.past(5).record(&mut record);
+        let mut past = Past::read(&record).unwrap();
+        assert_eq!(past.unannounced().collect::<Vec<_>>(), [(2, "1"), (3, "2"), (4, "3")]);
+        assert!(!past.announced(1) && !past.announced(3));
+        assert_eq!(past.unannounced().collect::<Vec<_>>(), [(4, "3")]);
+        assert!(past.announced(4) && !past.announced(4));
+        thread.announced(4);
+        assert_eq!(past, thread.past(5));
     }
 
     #[test]
