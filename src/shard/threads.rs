@@ -99,6 +99,9 @@ impl Threads {
     }
 }
 
+/// A message that may not have been announced, and the agent who is to have it.
+type Untold = (MessageOf, Option<Arc<str>>, Arc<[u8]>);
+
 /// Stores what is left of a conversation that is over.
 pub(super) fn write_past(ledger: &mut Ledger, key: &str, past: &Past) {
     ledger.put(
@@ -185,7 +188,7 @@ impl Core {
         // Base64 and escapes make an envelope larger than what came in.
         envelope(&outbound, maximum, &mut json).map_err(|_| quota())?;
         let text: Arc<[u8]> = json.into();
-        thread.push(text.clone(), mark);
+        thread.push(text.clone(), mark, matches!(author, Author::Customer(_)));
         let (conversation, seq) = (thread.conversation, thread.seq());
         let agent = thread.agent.clone();
         let ledger = &mut self.clients.ledger;
@@ -371,7 +374,7 @@ impl Core {
     pub(super) fn announce_again(&mut self) {
         let exchange = self.exchange.clone();
         let Some(desk) = &exchange.desk else { return };
-        let mut untold: Vec<(MessageOf, Option<Arc<str>>, Arc<[u8]>)> = Vec::new();
+        let mut untold: Vec<Untold> = Vec::new();
         for (key, past) in self.threads.past.iter().flat_map(|(key, all)| all.iter().map(move |p| (key, p))) {
             let conversation = past.conversation();
             untold.extend(past.unannounced().map(|(seq, text)| {
