@@ -273,6 +273,8 @@ fn owed(book: &Book, transcripts: &BTreeMap<String, Vec<Value>>) -> Vec<String> 
     owed
 }
 
+type Play = Box<dyn FnOnce(&Arc<World>, u64) + Send>;
+
 fn show(what: &[String]) -> String {
     format!("{} in all\n{}", what.len(), what[..what.len().min(20)].join("\n"))
 }
@@ -291,7 +293,7 @@ fn the_desk_survives_kill_9() {
         book.inboxes = vec![HashMap::new(); AGENTS.len()];
     });
     let mut threads = Vec::new();
-    let mut start = |play: Box<dyn FnOnce(&Arc<World>, u64) + Send>| {
+    let mut start = |play: Play| {
         let (world, seed) = (world.clone(), rng.u64(..));
         threads.push(thread::spawn(move || play(&world, seed)));
     };
