@@ -10,12 +10,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
+use super::envelope::is_for_customer;
 use super::floor::ConversationId;
 
 /// The form of all records.
 const FORM: u8 = 1;
 
-/// Marks of messages that are remembered: a message that comes again finds its own among the last so many.
+/// Marks of messages that are remembered, of the customer and of all others: a message that comes again finds its own
+/// among the last so many of its side, however much the other side has written meanwhile.
 const MARKS: usize = 32;
 
 /// Messages that a block of a transcript has at most, and their bytes.
@@ -35,6 +37,31 @@ pub struct Mark {
     pub only_if_again: bool,
     /// It says so.
     pub again: bool,
+}
+
+/// The last marks of either side.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Marks {
+    customer: VecDeque<u64>,
+    others: VecDeque<u64>,
+}
+
+impl Marks {
+    fn remember(&mut self, hash: u64, by_customer: bool) {
+        let marks = if by_customer { &mut self.customer } else { &mut self.others };
+        if marks.len() == MARKS {
+            marks.pop_front();
+        }
+        marks.push_back(hash);
+    }
+
+    fn know(&self, mark: Mark) -> bool {
+        known([&self.customer, &self.others], mark)
+    }
+}
+
+fn known(marks: [&VecDeque<u64>; 2], mark: Mark) -> bool {
+    (mark.again || !mark.only_if_again) && marks.iter().any(|marks| marks.contains(&mark.hash))
 }
 
 /// A message of a conversation: its number, and its envelope.
@@ -80,7 +107,7 @@ pub struct Thread {
     announced: u32,
     /// The last number of each block.
     blocks: Vec<u32>,
-    marks: VecDeque<u64>,
+    marks: Marks,
     tail: VecDeque<Entry>,
     tail_bytes: usize,
 }
@@ -104,6 +131,8 @@ struct Record {
     blocks: Vec<u32>,
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     marks: VecDeque<u64>,
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    others_marks: VecDeque<u64>,
 }
 
 /// What a customer's last conversation leaves behind.
@@ -129,6 +158,11 @@ pub struct Past {
     pub rating: Option<u8>,
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     marks: VecDeque<u64>,
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    others_marks: VecDeque<u64>,
+    /// Its last messages, as far as they were not announced yet when it was over.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    unsaid: VecDeque<Box<str>>,
 }
 
 impl Thread {
@@ -144,7 +178,7 @@ impl Thread {
             told: 0,
             announced: 0,
             blocks: Vec::new(),
-            marks: past.map(|past| past.marks.clone()).unwrap_or_default(),
+            marks: past.map(Past::all_marks).unwrap_or_default(),
             tail: VecDeque::new(),
             tail_bytes: 0,
         }
@@ -157,7 +191,7 @@ impl Thread {
 
     /// Whether a message was taken before.
     pub fn has(&self, mark: Mark) -> bool {
-        seen(&self.marks, mark)
+        self.marks.know(mark)
     }
 
     /// Whether another message may wait until somebody has the conversation.
@@ -166,23 +200,16 @@ impl Thread {
     }
 
     /// Takes a message; its number is the next one.
-    pub fn push(&mut self, text: Arc<[u8]>, mark: Option<Mark>) {
+    pub fn push(&mut self, text: Arc<[u8]>, mark: Option<Mark>, by_customer: bool) {
         self.seq += 1;
         self.tail_bytes += text.len();
         self.tail.push_back(Entry { seq: self.seq, text });
         if let Some(mark) = mark {
-            self.remember(mark.hash);
+            self.marks.remember(mark.hash, by_customer);
         }
         if self.agent.is_some() {
             self.told = self.seq;
         }
-    }
-
-    fn remember(&mut self, mark: u64) {
-        if self.marks.len() == MARKS {
-            self.marks.pop_front();
-        }
-        self.marks.push_back(mark);
     }
 
     /// What is stored of the last message: with it comes back what the thread's own record did not know yet.
@@ -224,7 +251,8 @@ impl Thread {
         &self.blocks
     }
 
-    /// Takes out what makes a block, if there is enough that somebody has had; `all`: whatever there is.
+    /// Takes out what makes a block, if there is enough that somebody has had; `all`: whatever there is. What is in a
+    /// block is not announced again after a restart: it has to have been announced.
     pub fn seal(&mut self, all: bool) -> Option<Block> {
         let at_hand = if all { 0 } else { self.at_hand() };
         let old = self.tail.iter().take(self.tail.len() - at_hand);
@@ -275,7 +303,8 @@ impl Thread {
             told: self.told,
             announced: self.announced,
             blocks: self.blocks.clone(),
-            marks: self.marks.clone(),
+            marks: self.marks.customer.clone(),
+            others_marks: self.marks.others.clone(),
         };
         // Nothing of it can fail: the keys are strings and no number is infinite.
         let _ = serde_json::to_writer(out, &record);
@@ -295,7 +324,7 @@ impl Thread {
             told: record.told,
             announced: record.announced,
             blocks: record.blocks,
-            marks: record.marks,
+            marks: Marks { customer: record.marks, others: record.others_marks },
             tail: VecDeque::new(),
             tail_bytes: 0,
         })
@@ -313,7 +342,7 @@ impl Thread {
         if seq > self.seq {
             self.seq = seq;
             if mark != 0 {
-                self.remember(mark);
+                self.marks.remember(mark, !is_for_customer(text));
             }
         }
         if self.agent.is_some() {
@@ -324,8 +353,9 @@ impl Thread {
         true
     }
 
-    /// What is left when it is over.
+    /// What is left when it is over: before its last messages go into a block.
     pub fn past(&self, closed_at: u64) -> Past {
+        let unsaid = self.unannounced().map(|entry| String::from_utf8_lossy(&entry.text).into()).collect();
         Past {
             v: FORM,
             conversation: Ulid(self.conversation).to_string(),
@@ -335,7 +365,9 @@ impl Thread {
             seq: self.seq,
             blocks: self.blocks.clone(),
             rating: None,
-            marks: self.marks.clone(),
+            marks: self.marks.customer.clone(),
+            others_marks: self.marks.others.clone(),
+            unsaid,
         }
     }
 }
@@ -358,17 +390,31 @@ impl Past {
 
     /// Another conversation has come after it: nothing of this one comes again.
     pub fn forget_marks(&mut self) {
-        self.marks = VecDeque::new();
+        (self.marks, self.others_marks) = (VecDeque::new(), VecDeque::new());
+    }
+
+    /// Its last messages that may not have been announced, each with its number.
+    pub fn unannounced(&self) -> impl Iterator<Item = (u32, &str)> {
+        let first = self.seq.saturating_sub(self.unsaid.len() as u32) + 1;
+        (first..).zip(self.unsaid.iter().map(|text| &**text))
+    }
+
+    /// Notes that a message was announced. Whether that was the last that had to be: it is to be stored.
+    pub fn announced(&mut self, seq: u32) -> bool {
+        let before = self.unsaid.len();
+        let left = self.seq.saturating_sub(seq) as usize;
+        self.unsaid.drain(..before.saturating_sub(left));
+        before > 0 && self.unsaid.is_empty()
     }
 
     /// Whether a message belongs to it and comes again.
     pub fn has(&self, mark: Mark) -> bool {
-        seen(&self.marks, mark)
+        known([&self.marks, &self.others_marks], mark)
     }
-}
 
-fn seen(marks: &VecDeque<u64>, mark: Mark) -> bool {
-    (mark.again || !mark.only_if_again) && marks.contains(&mark.hash)
+    fn all_marks(&self) -> Marks {
+        Marks { customer: self.marks.clone(), others: self.others_marks.clone() }
+    }
 }
 
 #[cfg(test)]
@@ -388,7 +434,7 @@ mod tests {
     fn nothing_goes_into_a_block_before_somebody_has_had_it() {
         let mut thread = Thread::new(7, "care".into(), 1, None);
         for _ in 0..130 {
-            thread.push(text(10), None);
+            thread.push(text(10), None, true);
         }
         assert!(thread.seal(false).is_none());
         thread.give("anna".into(), "care".into(), false);
@@ -403,9 +449,9 @@ mod tests {
         assert_eq!((rest.end, rest.entries.len()), (130, 2));
         assert_eq!(thread.blocks(), [64, 128, 130]);
         assert!(thread.seal(true).is_none());
-        thread.push(text(BLOCK_BYTES), None);
+        thread.push(text(BLOCK_BYTES), None, true);
         assert!(thread.seal(false).is_none());
-        thread.push(text(1), None);
+        thread.push(text(1), None, true);
         thread.announced(132);
         assert_eq!(thread.seal(false).unwrap().end, 131, "large ones make small blocks");
     }
@@ -413,8 +459,8 @@ mod tests {
     #[test]
     fn a_message_is_known_when_it_comes_again() {
         let mut thread = Thread::new(7, "care".into(), 1, None);
-        thread.push(text(1), Some(mark(1, false, false)));
-        thread.push(text(1), Some(mark(2, true, false)));
+        thread.push(text(1), Some(mark(1, false, false)), true);
+        thread.push(text(1), Some(mark(2, true, false)), true);
         assert!(thread.has(mark(1, false, false)));
         assert!(!thread.has(mark(2, true, false)), "the same packet id, and another message");
         assert!(thread.has(mark(2, true, true)));
@@ -423,18 +469,23 @@ mod tests {
         assert!(past.has(mark(1, false, false)));
         assert!(Thread::new(8, "care".into(), 1, Some(&past)).has(mark(1, false, false)));
         for hash in 10..10 + MARKS as u64 {
-            thread.push(text(1), Some(mark(hash, false, false)));
+            thread.push(text(1), Some(mark(hash, false, false)), true);
         }
         assert!(!thread.has(mark(1, false, false)), "so many are remembered");
+        for hash in 100..100 + MARKS as u64 {
+            thread.push(text(1), Some(mark(hash, false, false)), false);
+        }
+        assert!(thread.has(mark(10, false, false)), "whatever others write");
+        assert!(thread.has(mark(100, false, false)) && thread.past(9).has(mark(100, false, false)));
     }
 
     #[test]
     fn it_comes_back_as_it_was() {
         let mut thread = Thread::new(u128::MAX, "care".into(), 1, None);
-        thread.push(text(1), Some(mark(u64::MAX, false, false)));
+        thread.push(text(1), Some(mark(u64::MAX, false, false)), true);
         thread.tail[0].text = b"x"[..].into();
         thread.give("anna".into(), "night".into(), true);
-        thread.push(text(2), None);
+        thread.push(text(2), None, true);
         // Its record is older than its last messages.
         let (mut record, mut messages) = (Vec::new(), vec![Vec::new()]);
         thread.record(&mut record);
@@ -442,7 +493,7 @@ mod tests {
         for number in 3..5 {
             thread.announced(number - 1);
             let mark = Some(mark(number.into(), true, false));
-            thread.push(text(3), mark);
+            thread.push(text(3), mark, true);
             let mut stored = Vec::new();
             thread.put_last(mark, &mut stored);
             messages.push(stored);
@@ -462,11 +513,29 @@ mod tests {
     }
 
     #[test]
+    fn what_was_not_announced_when_it_was_over_is_kept_until_it_is() {
+        let mut thread = Thread::new(7, "care".into(), 1, None);
+        for number in 0..4 {
+            thread.push(format!("{number}").as_bytes().into(), None, true);
+        }
+        thread.announced(1);
+        let mut record = Vec::new();
+        thread.past(5).record(&mut record);
+        let mut past = Past::read(&record).unwrap();
+        assert_eq!(past.unannounced().collect::<Vec<_>>(), [(2, "1"), (3, "2"), (4, "3")]);
+        assert!(!past.announced(1) && !past.announced(3));
+        assert_eq!(past.unannounced().collect::<Vec<_>>(), [(4, "3")]);
+        assert!(past.announced(4) && !past.announced(4));
+        thread.announced(4);
+        assert_eq!(past, thread.past(5));
+    }
+
+    #[test]
     fn what_waits_for_an_agent_is_bounded() {
         let mut thread = Thread::new(7, "care".into(), 1, None);
         for _ in 0..MOST_WAITING {
             assert!(thread.has_room());
-            thread.push(text(1), None);
+            thread.push(text(1), None, true);
         }
         assert!(!thread.has_room());
         thread.give("anna".into(), "care".into(), false);

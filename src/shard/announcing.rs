@@ -95,7 +95,7 @@ impl Core {
             self.looked_up.decided = false;
             self.refused_by_all = false;
             if let Some(of) = &next.of {
-                self.threads.announced(of);
+                self.message_announced(of);
             }
         }
         self.looked_up.held_back = held_back;

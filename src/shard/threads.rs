@@ -10,6 +10,7 @@ use super::announcing::{MessageOf, Saying};
 use super::beginning::First;
 use super::desk::json_properties;
 use super::errands::{Back, Errand, What};
+use super::ledger::Ledger;
 use super::publish::Refused;
 use super::transcripts::put_message_key;
 use crate::desk::{
@@ -41,11 +42,16 @@ pub(super) fn customer_of(key: &str) -> &str {
 }
 
 impl Threads {
-    /// A message was announced: of the customer's conversation, or of one that is over by now.
-    pub(super) fn announced(&mut self, of: &MessageOf) {
+    /// A message was announced: of the customer's conversation, or of one that is over by now. `Some`: that one is to
+    /// be stored.
+    fn announced(&mut self, of: &MessageOf) -> Option<&Past> {
         if let Some(thread) = self.open.get_mut(&of.customer).filter(|t| t.conversation == of.conversation) {
             thread.announced(of.seq);
+            return None;
         }
+        let pasts = self.past.get_mut(&of.customer)?;
+        let past = pasts.iter_mut().rev().find(|past| past.conversation() == of.conversation)?;
+        past.announced(of.seq).then_some(past)
     }
 
     /// Whether a customer's message was taken before.
@@ -91,6 +97,18 @@ impl Threads {
     pub(super) fn open(&self) -> impl Iterator<Item = (&Arc<str>, &Thread)> {
         self.open.iter()
     }
+}
+
+/// A message that may not have been announced, and the agent who is to have it.
+type Untold = (MessageOf, Option<Arc<str>>, Arc<[u8]>);
+
+/// Stores what is left of a conversation that is over.
+pub(super) fn write_past(ledger: &mut Ledger, key: &str, past: &Past) {
+    ledger.put(
+        Table::Archive,
+        |out| put_message_key(out, key, past.conversation(), None),
+        |out| past.record(out),
+    );
 }
 
 pub(super) fn quota() -> Refused {
@@ -172,7 +190,7 @@ impl Core {
         // Base64 and escapes make an envelope larger than what came in.
         envelope(&outbound, maximum, &mut json).map_err(|_| quota())?;
         let text: Arc<[u8]> = json.into();
-        thread.push(text.clone(), mark);
+        thread.push(text.clone(), mark, matches!(author, Author::Customer(_)));
         let (conversation, seq) = (thread.conversation, thread.seq());
         let agent = thread.agent.clone();
         let ledger = &mut self.clients.ledger;
@@ -287,21 +305,25 @@ impl Core {
 
     /// A conversation is over: its messages are in the transcript, and the customer's next one begins another.
     fn close_thread(&mut self, key: &Arc<str>) {
+        let now = self.clients.now.unix;
+        let Some(mut past) = self.threads.open.get(key).map(|thread| thread.past(now)) else { return };
         self.seal(key, true);
         let Some(thread) = self.threads.open.remove(key) else { return };
+        past.blocks = thread.blocks().to_vec();
         let conversation = thread.conversation;
         if let Some(desk) = &self.exchange.desk {
             desk.owners.remove(&conversation);
         }
-        let past = thread.past(self.clients.now.unix);
-        let ledger = &mut self.clients.ledger;
-        ledger.delete(Table::Threads, |out| out.extend_from_slice(key.as_bytes()));
-        ledger.put(
-            Table::Archive,
-            |out| put_message_key(out, key, conversation, None),
-            |out| past.record(out),
-        );
+        self.clients.ledger.delete(Table::Threads, |out| out.extend_from_slice(key.as_bytes()));
+        write_past(&mut self.clients.ledger, key, &past);
         self.keep_past(key.clone(), past);
+    }
+
+    /// A message of a conversation was announced.
+    pub(super) fn message_announced(&mut self, of: &MessageOf) {
+        if let Some(past) = self.threads.announced(of) {
+            write_past(&mut self.clients.ledger, &of.customer, past);
+        }
     }
 
     /// Remembers a conversation that is over.
@@ -356,37 +378,46 @@ impl Core {
     pub(super) fn announce_again(&mut self) {
         let exchange = self.exchange.clone();
         let Some(desk) = &exchange.desk else { return };
-        let mut keys: Vec<Arc<str>> = self.threads.open().map(|(key, _)| key.clone()).collect();
-        // So that what is said follows from what was stored.
-        keys.sort_unstable();
-        for key in keys {
-            let Some(thread) = self.threads.open.get(&key) else { continue };
-            desk.owners.insert(thread.conversation, customer_of(&key).into());
-            let Some(tenant) = key.split_once('\0').and_then(|(tenant, _)| desk.routing.tenant(tenant))
-            else {
-                continue;
-            };
-            let (agent, conversation) = (thread.agent.clone(), thread.conversation);
-            let v = ulid::Ulid(conversation);
-            let untold: Vec<(u32, Arc<[u8]>)> =
-                thread.unannounced().map(|e| (e.seq, e.text.clone())).collect();
-            let properties = json_properties(CONTENT_TYPE, None);
-            for (seq, text) in untold {
-                let topics = [
-                    agent.as_ref().map(|agent| format!("{PREFIX}{}/agent/{agent}/inbox/{v}", tenant.name())),
-                    desk::is_for_customer(&text)
-                        .then(|| format!("{PREFIX}{}/customer/{}/down", tenant.name(), customer_of(&key))),
-                ];
-                for topic in topics.into_iter().flatten() {
-                    self.announce(Saying::once(&topic, &text, &properties));
-                }
-                let topic = format!("{PREFIX}{}/conversation/{v}/messages", tenant.name());
-                self.announce_of(
-                    Saying::once(&topic, &text, &properties),
-                    Some(MessageOf { customer: key.clone(), conversation, seq }),
-                );
+        let mut untold: Vec<Untold> = Vec::new();
+        for (key, past) in self.threads.past.iter().flat_map(|(key, all)| all.iter().map(move |p| (key, p))) {
+            let conversation = past.conversation();
+            untold.extend(past.unannounced().map(|(seq, text)| {
+                (MessageOf { customer: key.clone(), conversation, seq }, None, text.as_bytes().into())
+            }));
+        }
+        for (key, thread) in self.threads.open() {
+            let conversation = thread.conversation;
+            desk.owners.insert(conversation, customer_of(key).into());
+            untold.extend(thread.unannounced().map(|entry| {
+                let of = MessageOf { customer: key.clone(), conversation, seq: entry.seq };
+                (of, thread.agent.clone(), entry.text.clone())
+            }));
+        }
+        // What is said follows from what was stored, not from the order of a table.
+        untold.sort_by(|(a, ..), (b, ..)| {
+            (&a.customer, a.conversation, a.seq).cmp(&(&b.customer, b.conversation, b.seq))
+        });
+        for (of, agent, text) in untold {
+            let tenant = of.customer.split_once('\0').map_or("", |(tenant, _)| tenant);
+            if desk.routing.tenant(tenant).is_some() {
+                self.say_again(of, agent.as_deref(), &text);
             }
         }
+    }
+
+    fn say_again(&mut self, of: MessageOf, agent: Option<&str>, text: &[u8]) {
+        let Some((tenant, customer)) = of.customer.split_once('\0') else { return };
+        let v = ulid::Ulid(of.conversation);
+        let properties = json_properties(CONTENT_TYPE, None);
+        let topics = [
+            agent.map(|agent| format!("{PREFIX}{tenant}/agent/{agent}/inbox/{v}")),
+            desk::is_for_customer(text).then(|| format!("{PREFIX}{tenant}/customer/{customer}/down")),
+        ];
+        for topic in topics.into_iter().flatten() {
+            self.announce(Saying::once(&topic, text, &properties));
+        }
+        let topic = format!("{PREFIX}{tenant}/conversation/{v}/messages");
+        self.announce_of(Saying::once(&topic, text, &properties), Some(of));
     }
 
     /// Whether a conversation of a customer is open here, for tests.

@@ -7,7 +7,7 @@ use super::announcing::Saying;
 use super::desk::json_properties;
 use super::errands::Back;
 use super::lookups::{Purpose, Transcript};
-use super::threads::{customer_of, key_of};
+use super::threads::{customer_of, key_of, write_past};
 use crate::desk::{Block, ConversationId, PREFIX, Past, Tenant, Wrong, announce};
 use crate::store::Table;
 
@@ -107,11 +107,7 @@ impl Core {
         past.rating = Some(rating);
         let conversation = past.conversation();
         let said = announce::rating(past, customer_of(key), comment, self.clients.now.unix);
-        self.clients.ledger.put(
-            Table::Archive,
-            |out| put_message_key(out, key, conversation, None),
-            |out| past.record(out),
-        );
+        write_past(&mut self.clients.ledger, key, past);
         let topic = format!("{PREFIX}{}/conversation/{}/events", tenant.name(), ulid::Ulid(conversation));
         self.announce(Saying::once(&topic, &said, &json_properties("application/json", None)));
         Ok(conversation)
