@@ -125,17 +125,24 @@ impl Peer {
     }
 
     fn packet(&mut self) -> Vec<u8> {
+        self.next_packet().expect("closed")
+    }
+
+    /// The next packet; `None` when the broker is gone.
+    fn next_packet(&mut self) -> Option<Vec<u8>> {
         loop {
             if let Some(length) = self.whole() {
                 let packet = self.buffer[self.read..self.read + length].to_vec();
                 self.read += length;
-                return packet;
+                return Some(packet);
             }
             self.buffer.drain(..self.read);
             self.read = 0;
             let mut more = [0; 16_384];
-            let count = self.stream.read(&mut more).unwrap();
-            assert!(count > 0, "closed");
+            let count = self.stream.read(&mut more).unwrap_or(0);
+            if count == 0 {
+                return None;
+            }
             self.buffer.extend_from_slice(&more[..count]);
         }
     }
@@ -267,7 +274,7 @@ fn play_agents(address: SocketAddr, connection: usize, ready: &Barrier, sum: &Su
     ready.wait();
     let (mut out, mut id) = (Vec::new(), 0_u16);
     while sum.over.load(Ordering::Relaxed) < RATE * SECONDS {
-        let packet = peer.packet();
+        let Some(packet) = peer.next_packet() else { return };
         if let Some((topic, packet_id)) = publish_of(&packet) {
             let (topic, length) = (std::str::from_utf8(topic).unwrap().to_owned(), topic.len());
             out.extend_from_slice(&[0x40, 2, packet_id[0], packet_id[1]]);
