@@ -1,7 +1,7 @@
 //! The program as an operator meets it: what it prints and how it ends.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
@@ -171,6 +171,40 @@ s.toml:5:1  limits.max_paket: unknown key; did you mean \"max_packet\"?
     assert_eq!((serve.status.code(), stdout(&serve), stderr(&serve)), (Some(78), "", expected));
     let bare = switchboard(&folder.0, &["--config", "s.toml", "--set", "drain=10"]);
     assert_eq!((bare.status.code(), stdout(&bare), stderr(&bare)), (Some(78), "", expected));
+}
+
+/// A model stands beside the routing file that names it.
+#[test]
+fn models_are_checked_with_the_rules_that_name_them() {
+    let folder = Folder::new("models");
+    fs::create_dir(folder.0.join("conf")).unwrap();
+    fs::write(folder.0.join("s.toml"), "[desk]\nrouting = \"conf/r.toml\"\n").unwrap();
+    let rules = "[[tenant]]\nname = \"main\"\n[[tenant.group]]\nname = \"care\"\nmode = \"assigned\"\n\
+        [tenant.group.model]\nfile = \"care.json\"\nfeatures = [\"agent.idle_s\"]\n\
+        [[tenant.rule]]\nname = \"rest\"\ngroup = \"care\"\n";
+    fs::write(folder.0.join("conf/r.toml"), rules).unwrap();
+    let at = "conf/r.toml:7:8  tenant.group.model.file: \"care.json\"";
+    let check = || switchboard(&folder.0, &["check-config", "s.toml"]);
+    let missing = check();
+    let expected = format!("{at} cannot be read: No such file or directory (os error 2)\n");
+    assert_eq!((missing.status.code(), stdout(&missing)), (Some(78), expected.as_str()));
+    let model = r#"{"version":[3,2,0],"learner":{"objective":{"name":"binary:logistic"},
+        "learner_model_param":{"base_score":"[5E-1]","num_feature":"1"},
+        "gradient_booster":{"name":"gbtree","model":{"gbtree_model_param":{"num_trees":"1"},"tree_info":[0],"trees":[
+        {"tree_param":{"num_nodes":"1"},"left_children":[-1],"right_children":[-1],"split_indices":[0],
+        "split_conditions":[2],"default_left":[0],"split_type":[0]}]}}}}"#;
+    fs::write(folder.0.join("conf/care.json"), model.replace("[-1]", "[7]")).unwrap();
+    let bad = check();
+    let path = "learner.gradient_booster.model.trees[0]";
+    assert_eq!(bad.status.code(), Some(78));
+    assert!(stdout(&bad).starts_with(&format!("{at}: {path}")), "{}", stdout(&bad));
+    fs::write(folder.0.join("conf/care.json"), model).unwrap();
+    let good = check();
+    assert!(good.status.success(), "{}", stdout(&good));
+    let empty = File::create(folder.0.join("conf/care.json")).unwrap();
+    empty.set_len((16 << 20) + 5).unwrap();
+    let expected = format!("{at}: the model file: 16777217 bytes; at most 16777216\n");
+    assert_eq!(stdout(&check()), expected);
 }
 
 #[test]

@@ -344,14 +344,14 @@ fn a_thousand_conversations_a_second_with_a_thousand_agents() {
     let (time, cpu) = (begun.elapsed().as_secs_f64(), broker.cpu() - cpu);
     let mut waits = sum.waits.lock().unwrap().clone();
     waits.sort_unstable();
-    let at = |part: f64| waits[((waits.len() - 1) as f64 * part) as usize] as f64 / 1000.0;
+    let at = |percent: usize| waits[(waits.len() - 1) * percent / 100] as f64 / 1000.0;
     println!(
         "{} conversations written in {written:.2} s and offered in {time:.2} s: {:.0}/s; from the customer's publish to \
          the offer p50 {:.1} ms, p99 {:.1} ms; {:.0} us of the broker for each conversation, {:.0} % of a core",
         waits.len(),
         waits.len() as f64 / time,
-        at(0.5),
-        at(0.99),
+        at(50),
+        at(99),
         cpu / waits.len() as f64,
         cpu / time / 10_000.0
     );

@@ -1,7 +1,7 @@
 //! TOML to the settings of each part; problems as data.
 //!
-//! Owns `conf/switchboard.toml` and the `--set` arguments laid over it: [`load`] reads them, and the routing
-//! file they name, and gives either settings or everything that is wrong. The one part that knows TOML keys.
+//! Owns `conf/switchboard.toml` and the `--set` arguments laid over it: [`load`] reads them, the routing
+//! file they name and the models that one names, and gives either settings or everything that is wrong. The one part that knows TOML keys.
 
 mod arguments;
 pub mod exposure;
@@ -23,7 +23,7 @@ use std::sync::Arc;
 pub use problem::Problem;
 pub use settings::Settings;
 
-use crate::desk::Routing;
+use crate::desk::{Routing, Scorer};
 use arguments::Joined;
 use problem::Problems;
 use raw::RawFile;
@@ -91,7 +91,7 @@ fn read(text: &str, file: &Path, name: &str, arguments: &[String]) -> Result<Loa
         let beside = file.parent().filter(|_| !source.is_argument(&written.span()));
         let path = beside.unwrap_or(Path::new("")).join(written.get_ref());
         match read_file(&path) {
-            Ok(text) => match routing::read(&text, &path.display().to_string()) {
+            Ok(text) => match read_routing(&text, &path) {
                 Ok(rules) => routing = Some(Arc::new(rules)),
                 Err(wrong) => problems.extend(wrong),
             },
@@ -103,6 +103,17 @@ fn read(text: &str, file: &Path, name: &str, arguments: &[String]) -> Result<Loa
         settings.routing_file = Some(path);
     }
     if problems.is_empty() { Ok(Loaded { settings, routing }) } else { Err(problems) }
+}
+
+/// The rules of a routing file, with the models that it names: their paths are relative to its folder.
+fn read_routing(text: &str, path: &Path) -> Result<Routing, Problems> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let models = |name: &str| {
+        let mut bytes = Vec::new();
+        File::open(folder.join(name))?.take(Scorer::MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    routing::read(text, &path.display().to_string(), Some(&models))
 }
 
 /// A file whose text cannot be had.

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use serde::Serialize;
+use serde_json::{Value, json};
 use ulid::Ulid;
 
 use super::floor::{
-    Agent, Answer, Conversation, Event, Floor, OfferNote, OfferWhy, Phase, QueueView, Reason, Show, Wrong,
+    Agent, Answer, Candidate, Conversation, Event, Floor, OfferNote, OfferWhy, Phase, Prospect, QueueView,
+    Reason, Show, Wrong,
 };
 use super::thread::Past;
 
@@ -278,6 +280,31 @@ pub fn result(answer: &Answer, outcome: Result<u128, Wrong>) -> Vec<u8> {
         reason: outcome.err().map(Wrong::code),
         message: outcome.err().map(|wrong| wrong.to_string()),
     })
+}
+
+/// The answer to `control/explain` with what the floor says. `status` is the group's: while it is not `open`, nobody
+/// would be asked.
+pub fn explanation(mut answer: Value, prospect: &Prospect, status: &str) -> Vec<u8> {
+    let open = status == "open";
+    let candidate = |one: &Candidate| {
+        let terms = one.terms.iter().map(|term| (term.name.to_owned(), points(term.points).into()));
+        json!({
+            "agent": &*one.agent,
+            "score": points(one.score),
+            "terms": Value::Object(terms.collect()),
+        })
+    };
+    let candidates = prospect.candidates.iter().filter(|_| open).map(candidate);
+    let position = open.then_some(prospect.position);
+    if let Some(members) = answer.as_object_mut() {
+        members.insert("candidates".to_owned(), candidates.collect());
+        let queue = json!({ "depth": prospect.depth, "position": position, "status": status });
+        members.insert("queue".to_owned(), queue);
+        if let Some(agent) = prospect.waits_for.as_deref().filter(|_| open) {
+            members.insert("waits_for".to_owned(), agent.into());
+        }
+    }
+    answer.to_string().into_bytes()
 }
 
 /// The answer to a customer's wish.

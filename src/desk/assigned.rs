@@ -58,7 +58,7 @@ pub struct Assigned {
 pub struct ModelSource {
     /// The file's name, not empty.
     pub file: String,
-    /// The inputs of the model by name and in its order, 1 to 256.
+    /// The inputs of the model by name and in its order, 1 to 64.
     pub features: Vec<String>,
 }
 

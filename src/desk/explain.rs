@@ -3,15 +3,21 @@
 //! The question is JSON: `{"customer": "42"}` or `{"topic": "cs/1/main/customer/42/up"}`, and if wanted
 //! `"payload"` (a string is the text published, any other value is published as JSON), `"properties"` (the
 //! user properties), `"context"` (a document to use in place of the customer's) and `"at"` (milliseconds since
-//! the epoch, in place of now). The answer is JSON too.
+//! the epoch, in place of now). The answer is JSON too. Of a group in `assigned` mode the floor adds `"candidates"`, the
+//! agents who would be asked now with every term of their scores in points, `"queue"` with `"depth"`, the `"position"`
+//! that a new conversation would get (0: it would be offered at once) and `"status"`, and `"waits_for"`, the agent for
+//! whom alone it would wait for a while.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use super::floor::Opening;
 use super::json::Context;
+use super::opening::Wanted;
 use super::payload::Payload;
 use super::routing::{Group, Inbound, Rule, Tenant};
+use super::thread::Past;
 use super::topics::{DeskTopic, PREFIX, check_id, desk_topic};
 
 /// The longest question in bytes.
@@ -26,6 +32,15 @@ pub struct Question {
     properties: Vec<(String, String)>,
     context: Option<Context>,
     at_ms: Option<i64>,
+}
+
+/// The answer to a question.
+#[derive(Debug, Default)]
+pub struct Explained {
+    /// What the rules say.
+    pub answer: Value,
+    /// The conversation that the message would open, if its group is in `assigned` mode: the floor knows the rest.
+    pub opening: Option<Opening>,
 }
 
 /// Why a question was not understood. [`QuestionError::to_json`] is the answer to it.
@@ -135,15 +150,18 @@ fn property((name, value): (String, Value)) -> Result<(String, String), Question
 impl Tenant {
     /// Answers a question: every rule tried with its result or error, the one that held, its group and how the
     /// group's members share. `context` is the customer's document, if there is one and the question brought
-    /// none; `now_ms` is the time unless the question named one, in milliseconds since the epoch; `full` says whether
-    /// a group's backlog is.
+    /// none; `past` the customer's conversation before; `now_ms` is the time unless the question named one, in
+    /// milliseconds since the epoch; `full` says whether a group takes no more, `closed` whether it takes none at this
+    /// time of the day.
     pub fn explain(
         &self,
         question: &Question,
         context: Option<&Context>,
+        past: Option<&Past>,
         now_ms: i64,
         full: impl Fn(&Group) -> bool,
-    ) -> Value {
+        closed: impl Fn(&Group) -> bool,
+    ) -> Explained {
         let (context, source) = match (&question.context, context) {
             (Some(given), _) => (Some(given), "question"),
             (None, Some(retained)) => (Some(retained), "retained"),
@@ -158,7 +176,7 @@ impl Tenant {
             payload: &payload,
             properties: &properties,
             context,
-            previous: ("", ""),
+            previous: past.map_or(("", ""), |past| (&*past.group, past.agent.as_deref().unwrap_or_default())),
             now_ms: question.at_ms.unwrap_or(now_ms),
         };
         let mut tried = Vec::new();
@@ -173,8 +191,12 @@ impl Tenant {
             }
             tried.push(entry);
         });
+        let group = winner.choose(|group| full(group) || closed(group));
+        let opening = group
+            .is_assigned()
+            .then(|| self.opening(0, &message, true, Wanted::by_rule(winner, group), past));
         let context = context.and_then(|context| serde_json::from_str::<Value>(context.text()).ok());
-        let mut answer = self.outcome(winner, &question.customer, full);
+        let mut answer = self.outcome(winner, group, &question.customer, full(group));
         let about = json!({
             "tenant": self.name(),
             "customer": question.customer,
@@ -189,29 +211,37 @@ impl Tenant {
         if let (Some(answer), Value::Object(about)) = (answer.as_object_mut(), about) {
             answer.extend(about);
         }
-        answer
+        Explained { answer, opening }
     }
 
     /// What a rule means for a customer's message.
-    fn outcome(&self, rule: &Rule, customer: &str, full: impl Fn(&Group) -> bool) -> Value {
-        let group = rule.choose(&full);
+    fn outcome(&self, rule: &Rule, group: &Group, customer: &str, full: bool) -> Value {
         let instead_of = (group.name != rule.group.name).then_some(&*rule.group.name);
-        let queue_topic = self.queue_topic(group, customer);
-        let key = (group.strategy == super::routing::Strategy::Sticky).then(|| group.key(&queue_topic));
-        json!({
+        let mut outcome = json!({
             "rule": &*rule.name,
             "group": &*group.name,
             "instead_of": instead_of,
-            "full": full(group),
+            "full": full,
             "mode": if group.is_assigned() { "assigned" } else { "shared" },
+            "priority": rule.priority,
+            "skills": rule.skills,
+            "fallback": rule.fallback.as_ref().map(|fallback| &*fallback.name),
+        });
+        if group.is_assigned() {
+            return outcome;
+        }
+        let queue_topic = self.queue_topic(group, customer);
+        let key = (group.strategy == super::routing::Strategy::Sticky).then(|| group.key(&queue_topic));
+        let shared = json!({
             "strategy": group.strategy.name(),
             "key": key,
             "shared_filter": self.queue_filter(group),
             "queue_topic": queue_topic,
-            "priority": rule.priority,
-            "skills": rule.skills,
-            "fallback": rule.fallback.as_ref().map(|fallback| &*fallback.name),
-        })
+        });
+        if let (Some(outcome), Value::Object(shared)) = (outcome.as_object_mut(), shared) {
+            outcome.extend(shared);
+        }
+        outcome
     }
 }
 
@@ -253,12 +283,16 @@ group = "support"
         let routing = Routing::parse(FILE, "r.toml").unwrap();
         let tenant = routing.tenant("main").unwrap();
         let context = context.map(|text| Context::parse(text.as_bytes()).unwrap());
-        tenant.explain(
-            &Question::parse("main", question.as_bytes()).unwrap(),
-            context.as_ref(),
-            NOON_MS,
-            |_| false,
-        )
+        tenant
+            .explain(
+                &Question::parse("main", question.as_bytes()).unwrap(),
+                context.as_ref(),
+                None,
+                NOON_MS,
+                |_| false,
+                |_| false,
+            )
+            .answer
     }
 
     #[test]
@@ -268,7 +302,8 @@ group = "support"
         let question = Question::parse("main", question).unwrap();
         let tenant = routing.tenant("main").unwrap();
         let ask = |full: &[&str]| {
-            let answer = tenant.explain(&question, None, NOON_MS, |group| full.contains(&&*group.name));
+            let full = |group: &Group| full.contains(&&*group.name);
+            let answer = tenant.explain(&question, None, None, NOON_MS, full, |_| false).answer;
             (answer["group"].clone(), answer["instead_of"].clone(), answer["full"].clone())
         };
         assert_eq!(ask(&[]), (json!("sales"), Value::Null, json!(false)));

@@ -130,7 +130,7 @@ fn properties<'a>(pairs: &'a [(&'a str, &'a str)]) -> CelMap<'a> {
     CelMap::from(entries.map(entry).collect::<std::collections::HashMap<_, _>>())
 }
 
-fn zoned(now_ms: i64, zone: &TimeZone) -> Zoned {
+pub(super) fn zoned(now_ms: i64, zone: &TimeZone) -> Zoned {
     // Outside of jiff's years -9999 to 9999 the clock is wrong by more than an hour: take the epoch.
     Timestamp::from_millisecond(now_ms).unwrap_or_default().to_zoned(zone.clone())
 }

@@ -20,6 +20,7 @@ mod floor;
 mod hours;
 mod json;
 mod model;
+mod opening;
 mod payload;
 mod requests;
 mod routing;
@@ -31,15 +32,16 @@ pub use condition::ConditionError;
 pub(crate) use condition::{Condition, environment};
 pub use document::{ContextRules, FieldTtl, Patch};
 pub use envelope::{Author, CONTENT_TYPE, EnvelopeTooLarge, Outbound, envelope, is_for_customer};
-pub use explain::{Question, QuestionError};
+pub use explain::{Explained, Question, QuestionError};
 pub use floor::{
     Agent, Answer, Candidate, Changes, Conversation, ConversationId, Destination, Done, Ended, Event, Floor,
-    Instruction, Link, OfferId, OfferNote, OfferWhy, Opening, Order as FloorOrder, Phase, Presence,
+    Instruction, Link, OfferId, OfferNote, OfferWhy, Opening, Order as FloorOrder, Phase, Presence, Prospect,
     QueueView, Reason, RecordError, Restored, Show, Standing, Term, Verb, Wrong,
 };
 pub use hours::{DAY_MIN, Day, Hours, Span};
 pub use json::{Context, ContextError};
-pub use model::{FeatureError, FeatureSource, Features, ModelError, ModelFlaw, Scorer};
+pub use model::{FeatureError, FeatureSource, Features, Fields, Inputs, ModelError, ModelFlaw, Scorer};
+pub use opening::Wanted;
 pub use payload::Payload;
 pub use requests::{Control, Put, RequestError, Wish};
 pub use routing::{Decision, Group, Inbound, Routing, Rule, Strategy, Tenant};

@@ -76,6 +76,17 @@ impl<'a> Payload<'a> {
         }
     }
 
+    /// How many characters it has, if it is text.
+    pub fn characters(&self) -> Option<usize> {
+        match &self.reading {
+            Reading::Text(text) => Some(text.chars().count()),
+            Reading::Envelope(offered) if offered.kind == "text" => {
+                string(offered.body).map(|text| text.chars().count())
+            }
+            Reading::Envelope(_) | Reading::Binary(_) => None,
+        }
+    }
+
     /// The beginning of what it says, for lists: at most so many characters, on one line.
     pub fn preview(&self, most: usize) -> String {
         let text: Cow<'_, str> = match &self.reading {

@@ -12,6 +12,7 @@ use super::condition::{Condition, ConditionError};
 use super::document::ContextRules;
 use super::facts::Facts;
 use super::json::Context;
+use super::model::{Fields, Inputs};
 use super::payload::Payload;
 use super::topics::PREFIX;
 
@@ -34,6 +35,7 @@ pub struct Tenant {
     channels: Vec<(Arc<str>, u32)>,
     /// How long transcripts are kept, in milliseconds; `None`: for ever.
     transcripts: Option<u64>,
+    fields: Fields,
     pub(super) env: Arc<Env>,
 }
 
@@ -181,7 +183,10 @@ impl Tenant {
         contexts: ContextRules,
     ) -> Self {
         groups.sort_by(|a, b| a.name.cmp(&b.name));
-        Self { name, zone, groups, rules, default, contexts, channels: Vec::new(), transcripts: None, env }
+        let scorers = groups.iter().filter_map(|group| group.assigned.as_ref()?.scorer.as_deref());
+        let fields = Fields::of(scorers);
+        let channels = Vec::new();
+        Self { name, zone, groups, rules, default, contexts, channels, transcripts: None, fields, env }
     }
 
     /// With the time in milliseconds for which transcripts are kept behind the end of their conversations.
@@ -232,6 +237,28 @@ impl Tenant {
     /// Whether any group is in `assigned` mode.
     pub fn has_assigned(&self) -> bool {
         self.groups().any(Group::is_assigned)
+    }
+
+    /// What the tenant's models are told of a conversation that is opened now; `None`: there are no models. Without a
+    /// payload nothing was written yet.
+    pub fn inputs(
+        &self,
+        payload: Option<&Payload<'_>>,
+        context: Option<&Context>,
+        now_ms: i64,
+    ) -> Option<Box<Inputs>> {
+        if !self.fields.any() {
+            return None;
+        }
+        let now = super::facts::zoned(now_ms, &self.zone);
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Some(Box::new(Inputs {
+            size: payload.map(|payload| count(payload.bytes().len())),
+            length: payload.and_then(Payload::characters).map(count),
+            hour: now.hour().unsigned_abs(),
+            weekday: now.weekday().to_monday_one_offset().unsigned_abs(),
+            customer: self.fields.read(context),
+        }))
     }
 
     /// The rules in their order, the default last.

@@ -254,8 +254,11 @@ impl Thread {
     /// Takes out what makes a block, if there is enough that somebody has had; `all`: whatever there is. What is in a
     /// block is not announced again after a restart: it has to have been announced.
     pub fn seal(&mut self, all: bool) -> Option<Block> {
-        let had_by = self.told.min(self.announced);
-        let had = self.tail.iter().take_while(|entry| all || entry.seq <= had_by).take(BLOCK);
+        let at_hand = if all { 0 } else { self.at_hand() };
+        let old = self.tail.iter().take(self.tail.len() - at_hand);
+        // What is not announced is announced again after a crash, from the tail.
+        let done = self.told.min(self.announced);
+        let had = old.take_while(|entry| all || entry.seq <= done).take(BLOCK);
         let mut bytes = 0;
         let (mut count, mut full) = (0, false);
         for entry in had {
@@ -274,6 +277,17 @@ impl Thread {
         let end = entries.last()?.seq;
         self.blocks.push(end);
         Some(Block { end, entries })
+    }
+
+    /// How many of the last messages are in no block, although an agent was sent them: whether they have come nobody
+    /// knows, and an agent that comes back over another connection is sent the tail again.
+    fn at_hand(&self) -> usize {
+        let mut bytes = 0;
+        let last = self.tail.iter().rev().take(BLOCK).take_while(|entry| {
+            bytes += entry.text.len();
+            bytes <= BLOCK_BYTES
+        });
+        last.count()
     }
 
     /// What is stored of it, without its messages.
@@ -428,15 +442,17 @@ mod tests {
         thread.announced(130);
         let block = thread.seal(false).unwrap();
         assert_eq!((block.end, block.entries.len()), (64, 64));
-        assert_eq!(thread.seal(false).unwrap().end, 128);
-        assert!(thread.seal(false).is_none(), "two are not enough");
-        assert_eq!(thread.tail().map(|entry| entry.seq).collect::<Vec<_>>(), [129, 130]);
+        assert!(thread.seal(false).is_none(), "the last ones may have to be sent again");
+        assert_eq!(thread.tail().map(|entry| entry.seq).collect::<Vec<_>>(), (65..=130).collect::<Vec<_>>());
+        assert_eq!(thread.seal(true).unwrap().end, 128);
         let rest = thread.seal(true).unwrap();
         assert_eq!((rest.end, rest.entries.len()), (130, 2));
         assert_eq!(thread.blocks(), [64, 128, 130]);
         assert!(thread.seal(true).is_none());
         thread.push(text(BLOCK_BYTES), None, true);
-        thread.announced(131);
+        assert!(thread.seal(false).is_none());
+        thread.push(text(1), None, true);
+        thread.announced(132);
         assert_eq!(thread.seal(false).unwrap().end, 131, "large ones make small blocks");
     }
 

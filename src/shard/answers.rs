@@ -1,7 +1,7 @@
 //! What a client is answered: at once, or when what the answer promises is durable.
 
 use super::clients::{Client, Clients, mark};
-use super::ledger::{After, Answer, Mark};
+use super::ledger::{After, Answer};
 use super::outbuf::Pool;
 use crate::metrics::Packet;
 use crate::protocol::{AckKind, PacketId, ReasonCode, put_ack};
@@ -41,19 +41,6 @@ impl Clients {
         client.link.held += 1;
         self.ledger.hold(connection, Some(after), Answer::Packet(packet, encoded.into()));
         true
-    }
-
-    /// Sends an acknowledgement once what was written down since `mark` is durable, and behind all that wait already.
-    #[inline]
-    pub fn answer_since(
-        &mut self,
-        connection: u32,
-        mark: Mark,
-        kind: AckKind,
-        id: PacketId,
-        reason: ReasonCode,
-    ) {
-        self.answer(connection, self.ledger.since(mark), kind, id, reason);
     }
 
     /// Sends an acknowledgement once a submission is durable, and behind all that wait already [MQTT-4.6.0-2].

@@ -9,21 +9,12 @@ use super::errands::{Back, Errand, What};
 use super::publish::Refused;
 use super::threads::{customer_of, key_of, quota};
 use crate::desk::{
-    self, Author, CONTENT_TYPE, Group, Inbound, Mark, Opening, Outbound, PREFIX, Payload, Put, Tenant,
-    Thread, Turned, Wrong, envelope,
+    self, Author, CONTENT_TYPE, Group, Inbound, Mark, Outbound, PREFIX, Payload, Put, Tenant, Thread, Turned,
+    Wanted, Wrong, envelope,
 };
 use crate::message::{ELSEWHERE, Message, MessageRef, NEVER};
 use crate::metrics::DeskOutcome;
 use crate::protocol::{PublishProperties, QoS};
-
-/// Characters of a message that lists show.
-const PREVIEW: usize = 120;
-
-/// The user property that names a message's channel.
-const CHANNEL: &str = "channel";
-
-/// The user property, and the field of the customer's context document, that names the customer's language.
-const LANGUAGE: &str = "language";
 
 /// What a conversation begins with.
 #[derive(Debug, Clone, Copy)]
@@ -70,8 +61,8 @@ impl Core {
                 .map_or(("", ""), |past| (&*past.group, past.agent.as_deref().unwrap_or_default())),
             now_ms: now.unix.cast_signed(),
         };
-        let (wanted, priority, skills) = if let Some((put, group)) = put {
-            (group, put.priority, put.skills.clone())
+        let wanted = if let Some((put, group)) = put {
+            Wanted::by_put(put, group)
         } else {
             let decision = tenant.route(&inbound);
             self.clients.counters.desk_rule_errors += u64::from(decision.failed_rules);
@@ -79,10 +70,9 @@ impl Core {
             if !rule.group.is_assigned() {
                 return self.hand_to_shared_group(tenant, customer, m, &decision).map(Some);
             }
-            let skills = rule.skills.iter().map(|skill| Arc::from(skill.as_str())).collect();
-            (rule.choose(|group| !desk.takes(tenant, group, now)), rule.priority, skills)
+            Wanted::by_rule(rule, rule.choose(|group| !desk.takes(tenant, group, now)))
         };
-        let group = match self.place(tenant, wanted, now) {
+        let group = match self.place(tenant, wanted.group, now) {
             Place::Group(group) => group,
             Place::Refused => return Err(quota()),
             Place::Told(text) => {
@@ -90,28 +80,10 @@ impl Core {
                 return Ok(Some(DeskOutcome::TurnedAway));
             }
         };
-        let property = |wanted: &str| user.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
-        let language = put.and_then(|(put, _)| put.language.clone());
-        let language = language
-            .or_else(|| property(LANGUAGE).map(Arc::from))
-            .or_else(|| context.as_ref().and_then(|context| context.text_field(LANGUAGE)).map(Arc::from));
-        let channel = put.and_then(|(put, _)| put.channel.as_deref()).or_else(|| property(CHANNEL));
-        let weight = channel.map_or(1, |channel| tenant.channel_weight(channel));
-        let affinity = group.assigned.as_ref().map_or(0, |assigned| assigned.affinity_ttl_ms);
-        let before = previous.as_ref().filter(|past| past.closed_at + affinity > now.unix);
         let conversation = self.next_ulid(now.unix);
-        let opening = Opening {
-            conversation,
-            customer: customer.into(),
-            group: group.name.clone(),
-            priority,
-            skills,
-            language,
-            weight: u16::try_from(weight).unwrap_or(u16::MAX),
-            previous: before.and_then(|past| past.agent.clone()),
-            preview: payload.preview(PREVIEW).into(),
-            arrived: now.unix,
-        };
+        let written = matches!(first, First::Message(_));
+        let wanted = Wanted { group, ..wanted };
+        let opening = tenant.opening(conversation, &inbound, written, wanted, previous.as_ref());
         let thread = Thread::new(conversation, group.name.clone(), now.unix, previous.as_ref());
         self.threads.open.insert(key.clone(), thread);
         if let First::Message(mark) = first {
@@ -141,6 +113,7 @@ impl Core {
         let key = key_of(tenant.name(), &put.customer);
         let Some(group) = tenant.group(group) else { return Err(quota()) };
         if mark.is_some_and(|mark| self.threads.has(&key, mark)) {
+            self.had_before = true;
             return Ok(());
         }
         let (m, first) = (message.view(), if put.has_body { First::Message(mark) } else { First::Nothing });

@@ -1,5 +1,5 @@
-//! The desk's topics on their way through a shard: customers' messages to their group, explanations. Documents are in
-//! `super::context`.
+//! The desk's topics on their way through a shard: customers' messages to their group. Documents are in
+//! `super::context`, explanations in `super::explain`.
 //!
 //! What the rules say is `crate::desk`'s; here messages are turned into what it wants to know, and its answers into
 //! messages.
@@ -17,9 +17,9 @@ use super::shared::{Caps, Waiting};
 use crate::clock::Now;
 use crate::desk::{
     Author, CONTENT_TYPE, Context, ConversationId, Decision, DeskTopic, Group, Inbound, Outbound, Payload,
-    Question, QuestionError, Routing, Tenant, desk_topic, envelope,
+    Routing, Tenant, envelope,
 };
-use crate::message::{ELSEWHERE, MessageRef, NEVER};
+use crate::message::{ELSEWHERE, MessageRef};
 use crate::metrics::{DeskOutcome, PublishRefusal};
 use crate::protocol::{CONTENT_ENCODING, PublishProperties, QoS, ReasonCode, put_binary, put_str};
 
@@ -103,7 +103,7 @@ impl Desk {
     }
 
     /// Whether a group's backlog takes no more: its messages are refused while they can be, at the publisher.
-    fn full(&self, tenant: &Tenant, group: &Group) -> bool {
+    pub(super) fn full(&self, tenant: &Tenant, group: &Group) -> bool {
         let bound = Caps {
             messages: group.backlog_messages as usize,
             bytes: usize::try_from(group.backlog_bytes).unwrap_or(usize::MAX),
@@ -272,48 +272,6 @@ impl Core {
     /// The bits of a ULID: the time, then 80 random bits.
     pub(super) fn next_ulid(&mut self, now_ms: u64) -> u128 {
         u128::from(now_ms) << 80 | (self.random.u128(..) >> 48)
-    }
-
-    /// `control/explain`: where a message would go, and why. The answer goes to the request's Response Topic.
-    fn explain(&mut self, tenant: &str, m: &MessageRef<'_>) -> Result<bool, Refused> {
-        let exchange = self.exchange.clone();
-        let properties = PublishProperties::decode(m.properties).unwrap_or(PublishProperties::EMPTY);
-        let Some(response_topic) = properties.response_topic else {
-            // Nobody could be answered: to be seen by whoever watches the topic, and by nobody else.
-            return Ok(self.pass(&MessageRef { retain: false, ..*m }));
-        };
-        // The answer takes no way that its asker could not: the desk's own topics have rules of their own.
-        self.check_topic(response_topic)?;
-        if !matches!(desk_topic(response_topic), None | Some(DeskTopic::Other)) {
-            return Err(Refused::new(ReasonCode::TOPIC_NAME_INVALID, PublishRefusal::TopicInvalid));
-        }
-        let routed = exchange.desk.as_ref().and_then(|desk| Some((desk, desk.routing.tenant(tenant)?)));
-        let now = self.clients.now;
-        let asked = self.plain(m);
-        let answer = match (routed, Question::parse(tenant, &asked)) {
-            (None, _) => {
-                QuestionError { field: "tenant", wrong: "no tenant of this name has rules".to_owned() }
-                    .to_json()
-            }
-            (_, Err(error)) => error.to_json(),
-            (Some((desk, tenant)), Ok(question)) => {
-                let context = desk.context(tenant.name(), question.customer(), now);
-                let full = |group: &Group| desk.full(tenant, group);
-                tenant.explain(&question, context.as_ref(), now.unix.cast_signed(), full)
-            }
-        };
-        let payload = answer.to_string();
-        let correlation = properties.correlation_data;
-        Ok(self.pass(&MessageRef {
-            topic: response_topic,
-            payload: payload.as_bytes(),
-            properties: &json_properties("application/json", correlation),
-            expires_at: NEVER,
-            from: ELSEWHERE,
-            qos: m.qos,
-            retain: false,
-            snappy: false,
-        }))
     }
 }
 

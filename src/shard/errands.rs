@@ -14,7 +14,7 @@ use super::publish::Refused;
 use super::{Core, ShardId};
 use crate::desk::{
     Answer, Control, ConversationId, DeskTopic, FloorOrder, Link, Mark, Opening, Payload, Presence, Put,
-    Show, Tenant, Verb, Wish,
+    Question, Show, Tenant, Verb, Wish,
 };
 use crate::message::{ELSEWHERE, Message, MessageRef};
 use crate::metrics::PublishRefusal;
@@ -107,6 +107,10 @@ pub enum What {
     Answer(Box<Answer>, Back),
     /// For the floor: a supervisor's word.
     Control(Box<Control>, Back),
+    /// For the customer's home: where would a message of this customer go?
+    Explain(Box<Question>, Back),
+    /// For the floor: what would become of this conversation? The answer so far is there.
+    Prospect(Box<Opening>, serde_json::Value, Back),
 }
 
 impl Errand {
@@ -116,6 +120,8 @@ impl Errand {
             What::Write { message, .. } | What::Reply { message, .. } | What::Put { message, .. } => {
                 message.weight()
             }
+            // They may bring a document.
+            What::Explain(..) | What::Prospect(..) => 64 << 10,
             _ => 512,
         }
     }
@@ -166,6 +172,7 @@ impl Core {
             }
             What::Put { put, .. } => self.customer_home(tenant, &put.customer),
             What::Order(order) => self.customer_home(tenant, &order.customer),
+            What::Explain(question, _) => self.customer_home(tenant, question.customer()),
             _ => self.floor_home(tenant),
         }
     }
@@ -189,6 +196,8 @@ impl Core {
         let held_back = self.looked_up.held_back;
         let outcome = self.run(errand);
         self.looked_up.held_back = held_back;
+        // Its answer waits for this shard in any case.
+        self.had_before = false;
         match outcome {
             Err(refused) if serial != 0 => self.post(from, Mail::Denied(serial, refused)),
             Ok(()) if serial != 0 && !self.clients.ledger.on() => self.post(from, Mail::Changed(serial)),
@@ -216,10 +225,11 @@ impl Core {
                 self.obey(tenant, &order);
                 Ok(())
             }
-            floor => {
-                self.on_floor(&errand.tenant, floor);
+            What::Explain(question, back) => {
+                self.explain_at_home(tenant, &question, back);
                 Ok(())
             }
+            floor => self.on_floor(&errand.tenant, floor),
         }
     }
 

@@ -8,8 +8,10 @@ use super::Core;
 use super::announcing::Saying;
 use super::desk::json_properties;
 use super::errands::{Errand, What};
+use super::publish::Refused;
+use super::threads::quota;
 use crate::desk::{
-    Changes, Control, Event, Floor, OfferNote, OfferWhy, PREFIX, Phase, Reason, RecordError, announce,
+    Changes, Control, Event, Floor, OfferNote, OfferWhy, PREFIX, Phase, Reason, RecordError, Wrong, announce,
 };
 use crate::message::{Millis, NEVER};
 use crate::metrics::{DeskOffer, DeskPhase};
@@ -19,6 +21,9 @@ use crate::store::Table;
 /// Customers whose place is looked at in a second, and how often all are at most.
 const PLACES: usize = 1_000;
 const PLACES_EVERY: Millis = 5_000;
+
+/// Agents that `control/explain` tells of.
+const CANDIDATES: usize = 5;
 
 /// How often the states of queues are said at most.
 const STATES_EVERY: Millis = 1_000;
@@ -62,7 +67,8 @@ impl Core {
             }
             let assigned = tenant.groups().filter_map(|g| Some((g.name.clone(), g.assigned.clone()?)));
             let floor = Floor::new(assigned, self.random.u64(..) >> 16);
-            let versions = floor.groups().map(|_| 0).collect();
+            // No process says a queue's state more than once a second, so the next one's versions are higher.
+            let versions = floor.groups().map(|_| self.desk_now()).collect();
             let stale = floor.groups().collect();
             let host = Host {
                 floor,
@@ -88,9 +94,11 @@ impl Core {
     }
 
     /// Something for a floor.
-    pub(super) fn on_floor(&mut self, tenant: &Arc<str>, what: What) {
-        let now = self.desk_now();
-        let Some(host) = self.floors.0.get_mut(tenant) else { return };
+    pub(super) fn on_floor(&mut self, tenant: &Arc<str>, what: What) -> Result<(), Refused> {
+        let (now, wall) = (self.desk_now(), self.clients.now);
+        let exchange = self.exchange.clone();
+        let desk = exchange.desk.as_ref();
+        let Some(host) = self.floors.0.get_mut(tenant) else { return Ok(()) };
         let floor = &mut host.floor;
         let answer = match what {
             What::Open(opening) => {
@@ -104,8 +112,10 @@ impl Core {
                 Some((back, announce::wish("leave", left)))
             }
             What::Presence { agent, presence, link } => {
-                let known = floor.presence(now, &agent, &presence, link);
-                debug_assert!(known.is_ok(), "its groups were looked up");
+                if let Err(wrong) = floor.presence(now, &agent, &presence, link) {
+                    debug_assert_eq!(wrong, Wrong::TooMany, "its groups were looked up");
+                    return Err(quota());
+                }
                 None
             }
             What::Lost { agent, link } => {
@@ -126,16 +136,24 @@ impl Core {
                 };
                 Some((back, announce::wish(control.name(), done.map(|done| done.0))))
             }
+            What::Prospect(opening, answer, back) => {
+                floor.tick(now);
+                let status = desk.map_or("closed", |desk| desk.status(tenant, &opening.group, wall));
+                let prospect = floor.prospect(&opening, CANDIDATES);
+                prospect.map(|prospect| (back, announce::explanation(answer, &prospect, status)))
+            }
             What::Write { .. }
             | What::Reply { .. }
             | What::Put { .. }
             | What::Wish { .. }
-            | What::Order(_) => None,
+            | What::Order(_)
+            | What::Explain(..) => None,
         };
         self.flush_floor(tenant);
         if let Some((back, answer)) = answer {
             self.respond(&back, &answer);
         }
+        Ok(())
     }
 
     /// Stores what has changed on a floor, and has it said.
@@ -178,6 +196,9 @@ impl Core {
                 );
             }
         }
+        for name in &changes.forgotten {
+            ledger.delete(Table::Agents, |out| put_key(out, tenant, name.as_bytes()));
+        }
     }
 
     fn say_changes(&mut self, tenant: &Arc<str>, host: &mut Host, changes: &Changes) {
@@ -202,6 +223,10 @@ impl Core {
                 let topic = format!("{PREFIX}{tenant}/agent/{}/state", agent.name);
                 self.announce(Saying::state(&topic, &announce::agent_state(&host.floor, *key, agent), &json));
             }
+        }
+        for name in &changes.forgotten {
+            let topic = format!("{PREFIX}{tenant}/agent/{name}/state");
+            self.announce(Saying::state(&topic, &[], &[]));
         }
         for group in &changes.groups {
             if !host.stale.contains(group) {
@@ -345,6 +370,10 @@ impl Core {
                 return;
             }
             host.places_at = mono + PLACES_EVERY;
+            // Those who wait get older.
+            let waiting = host.floor.groups().filter(|group| host.floor.depth(*group) > 0);
+            let aged: Vec<u16> = waiting.filter(|group| !host.stale.contains(group)).collect();
+            host.stale.extend(aged);
         }
         let json = json_properties("application/json", None);
         let end = host.floor.end_of_keys();

@@ -20,6 +20,7 @@ mod door;
 mod encoding;
 mod end;
 pub mod errands;
+mod explain;
 mod floors;
 mod group;
 pub mod interest;
@@ -235,6 +236,8 @@ pub struct Core {
     links: u64,
     /// Milliseconds since the epoch when the clock of this process was zero.
     epoch: u64,
+    /// The desk has had the message that is entering before, and it may not be durable yet.
+    had_before: bool,
     /// The packet whose message is entering, and whether it says that it comes again.
     packet: (Option<crate::protocol::PacketId>, bool),
 }
@@ -275,6 +278,7 @@ impl Core {
             declared: hashbrown::HashMap::default(),
             links: 0,
             epoch: now.unix.saturating_sub(now.mono),
+            had_before: false,
             packet: (None, false),
             exchange,
         };

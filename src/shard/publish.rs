@@ -83,6 +83,7 @@ impl Core {
             snappy,
         };
         self.refused_by_all = false;
+        self.had_before = false;
         self.packet = (publish.packet_id, publish.dup);
         let outcome = judged
             .and_then(|()| self.check_topic(topic))
@@ -196,7 +197,10 @@ impl Core {
             }
         };
         if let (Some(kind), Some(id)) = (kind, publish.packet_id) {
-            self.clients.answer_since(key, mark, kind, id, reason);
+            // What was taken a moment ago may not be durable yet.
+            let ledger = &self.clients.ledger;
+            let after = if self.had_before { ledger.so_far() } else { ledger.since(mark) };
+            self.clients.answer(key, after, kind, id, reason);
         }
         Ok(())
     }

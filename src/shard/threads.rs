@@ -142,20 +142,22 @@ impl Core {
     ) -> Result<DeskOutcome, Refused> {
         let key = key_of(tenant.name(), customer);
         if mark.is_some_and(|mark| self.threads.has(&key, mark)) {
+            self.had_before = true;
             return Ok(DeskOutcome::Repeated);
         }
         let m = message.view();
-        if let Some(thread) = self.threads.open.get(&key) {
+        let outcome = if let Some(thread) = self.threads.open.get(&key) {
             if !thread.has_room() {
                 return Err(quota());
             }
             self.add(tenant, &key, Author::Customer(customer), Some(&m), mark)?;
-        } else if let Some(outcome) = self.begin_conversation(tenant, &key, &m, First::Message(mark), None)? {
-            return Ok(outcome);
-        }
+            None
+        } else {
+            self.begin_conversation(tenant, &key, &m, First::Message(mark), None)?
+        };
         // Whoever watches the customer's own topic sees the message as it was published.
         self.pass(&MessageRef { retain: false, ..m });
-        Ok(DeskOutcome::Conversation)
+        Ok(outcome.unwrap_or(DeskOutcome::Conversation))
     }
 
     /// Adds a message to a conversation: numbers it, has it stored, and hands it to all who are to have it.
@@ -240,10 +242,12 @@ impl Core {
         let denied = Refused::new(ReasonCode::NOT_AUTHORIZED, PublishRefusal::Desk);
         let thread = self.threads.open.get(&key).filter(|thread| thread.conversation == conversation);
         let thread = thread.ok_or(denied)?;
-        let author = thread.agent.clone().filter(|agent| authors.contains(agent)).ok_or(denied)?;
+        // Before it is asked who may write: its author may have handed the conversation over since.
         if mark.is_some_and(|mark| thread.has(mark)) {
+            self.had_before = true;
             return Ok(());
         }
+        let author = thread.agent.clone().filter(|agent| authors.contains(agent)).ok_or(denied)?;
         self.clients.counters.desk_replies += 1;
         let author = if thread.bot { Author::Bot(&author) } else { Author::Agent(&author) };
         self.add(tenant, &key, author, Some(&message.view()), mark)
@@ -389,6 +393,10 @@ impl Core {
                 (of, thread.agent.clone(), entry.text.clone())
             }));
         }
+        // What is said follows from what was stored, not from the order of a table.
+        untold.sort_by(|(a, ..), (b, ..)| {
+            (&a.customer, a.conversation, a.seq).cmp(&(&b.customer, b.conversation, b.seq))
+        });
         for (of, agent, text) in untold {
             let tenant = of.customer.split_once('\0').map_or("", |(tenant, _)| tenant);
             if desk.routing.tenant(tenant).is_some() {

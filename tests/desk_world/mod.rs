@@ -11,6 +11,7 @@ pub mod plan;
 pub mod rest;
 pub mod shards;
 pub mod stats;
+pub mod transcripts;
 #[path = "../simulator/wire.rs"]
 #[allow(dead_code, reason = "what the other simulator says besides")]
 pub mod wire;
@@ -91,6 +92,7 @@ pub fn run(plan: &Plan) -> Result<Stats, String> {
     let mut world = World::new(plan.clone(), false);
     world.play();
     let Some(what) = world.failure.take() else {
+        world.count_wills();
         world.oracle.stats.add("conversations", world.oracle.conversations.len() as u64);
         return Ok(world.oracle.stats);
     };

@@ -32,6 +32,8 @@ pub struct Said {
     pub marks: usize,
     pub sends: u32,
     pub outcome: Outcome,
+    /// The connection that it was said over first.
+    pub link: usize,
 }
 
 /// A conversation as it was told.
@@ -49,6 +51,10 @@ pub struct Conversation {
     pub messages: BTreeMap<u32, (String, String)>,
     /// The last message that the witness has heard.
     pub heard: u32,
+    /// Messages for the customer that the witness has heard, by number.
+    pub down: BTreeSet<u32>,
+    /// What somebody has heard that it has done, as reasons of transitions.
+    pub done: BTreeSet<&'static str>,
     /// Who has it, and to whom it is offered.
     pub agent: Option<String>,
     pub offered: Option<String>,
@@ -82,6 +88,8 @@ pub struct Oracle {
     pub pages: Vec<Value>,
     /// The versions of agents' states.
     agents: BTreeMap<String, u64>,
+    /// The versions of queues' states.
+    queues: BTreeMap<String, u64>,
 }
 
 fn text<'v>(value: &'v Value, field: &str) -> &'v str {
@@ -133,20 +141,27 @@ impl World {
                 self.hear_in_order(v, &value);
             }
             (Role::Witness, ["customer", name, "state"]) => {
-                self.hear_customer_state(name, &value, delivered.dup)
+                self.hear_customer_state(name, &value, delivered.dup);
             }
             (Role::Witness, ["agent", name, "state"]) => self.hear_agent_state(name, &value, delivered.dup),
+            (Role::Witness, ["queue", name, "state"]) => self.hear_queue_state(name, &value, delivered.dup),
             (Role::Witness, ["agent", name, "offer"]) => self.hear_offer(name, &value),
             (Role::Witness, ["customer", name, "down"]) if value.get("conversation").is_none() => {
                 let customer = self.customers.iter().position(|c| c.name == *name).unwrap();
                 self.customers[customer].turned_away += 1;
                 self.oracle.stats.add("customers turned away", 1);
             }
+            (Role::Witness, ["customer", _, "down"]) => {
+                let v = text(&value, "conversation").to_owned();
+                let seq = value["seq"].as_u64().unwrap_or_default() as u32;
+                self.oracle.conversations.entry(v).or_default().down.insert(seq);
+            }
             (Role::Device(_), ["customer", _, "down"]) => {
                 if let Some(v) = value["conversation"].as_str() {
-                    self.hear_message(&v.to_owned(), &value);
+                    self.hear_message(v, &value);
                 }
             }
+            (Role::Device(_), ["customer", _, "answer"]) => self.hear_done(&value),
             (Role::Agent, ["agent", _, "inbox", v]) => {
                 self.hear_message(v, &value);
                 let seq = value["seq"].as_u64().unwrap_or_default() as u32;
@@ -174,7 +189,7 @@ impl World {
             }
             "state" => {
                 let desk = &mut self.parties[party].desk;
-                desk.seen_as = text(value, "show").to_owned();
+                text(value, "show").clone_into(&mut desk.seen_as);
                 let holds = value["conversations"].as_array().into_iter().flatten();
                 desk.holds = holds
                     .map(|held| (text(held, "conversation").to_owned(), text(held, "state").to_owned()))
@@ -185,7 +200,23 @@ impl World {
         }
     }
 
+    /// Somebody hears that what it wanted is done.
+    fn hear_done(&mut self, value: &Value) {
+        let reason = match (text(value, "verb"), value["ok"] == true) {
+            ("accept", true) => "accepted",
+            ("release", true) => "released",
+            ("hold", true) => "held",
+            ("transfer", true) => "transfer",
+            ("complete", true) => "completed",
+            ("leave", true) => "customer_left",
+            _ => return,
+        };
+        let v = text(value, "conversation").to_owned();
+        self.oracle.conversations.entry(v).or_default().done.insert(reason);
+    }
+
     fn hear_result(&mut self, party: usize, value: &Value) {
+        self.hear_done(value);
         let (verb, ok) = (text(value, "verb"), value["ok"] == true);
         self.oracle.stats.add(&format!("{verb}: {}", if ok { "ok" } else { text(value, "reason") }), 1);
         if verb != "accept" {
@@ -231,7 +262,7 @@ impl World {
     fn hear_event(&mut self, v: &str, value: &Value) {
         let crashes = self.oracle.crashes;
         let told = self.oracle.conversations.entry(v.to_owned()).or_default();
-        told.customer = text(value, "customer").to_owned();
+        text(value, "customer").clone_into(&mut told.customer);
         let number = ver(value);
         if let Some(before) = told.events.get(&number) {
             if before != value {
@@ -301,7 +332,7 @@ impl World {
     fn hear_customer_state(&mut self, name: &str, value: &Value, again: bool) {
         let Some(v) = value["conversation"].as_str() else { return };
         let told = self.oracle.conversations.entry(v.to_owned()).or_default();
-        told.customer = name.to_owned();
+        name.clone_into(&mut told.customer);
         let (number, before) = (ver(value), told.ver);
         told.ver = before.max(number);
         if number < before && !again {
@@ -323,6 +354,14 @@ impl World {
         }
     }
 
+    fn hear_queue_state(&mut self, name: &str, value: &Value, again: bool) {
+        let number = value["ver"].as_u64().unwrap();
+        let before = self.oracle.queues.insert(name.to_owned(), number).unwrap_or_default();
+        if number <= before && !again {
+            self.fail(format!("queue {name}: version {before} was told, and then {value}"));
+        }
+    }
+
     /// A message of a conversation, whoever hears it: its number always means the same.
     pub fn hear_message(&mut self, v: &str, value: &Value) {
         let seq = value["seq"].as_u64().unwrap_or_default() as u32;
@@ -331,6 +370,9 @@ impl World {
             return self.fail(format!("{v}: {value}"));
         }
         let told = self.oracle.conversations.entry(v.to_owned()).or_default();
+        if value["from"]["role"] == "customer" {
+            text(&value["from"], "id").clone_into(&mut told.customer);
+        }
         let before = told.messages.entry(seq).or_insert_with(|| heard.clone());
         if *before != heard {
             let why = format!("{v}: message {seq} is {before:?} and then {heard:?}");

@@ -286,9 +286,7 @@ impl World {
                 let Some(out) = self.parties[party].out.remove(&id) else {
                     return self.fail(format!("{}: PUBACK {id} answers nothing", self.parties[party].id));
                 };
-                if reason != 0 {
-                    self.note(|w| format!("{} hears that {id} has outcome {reason:#x}", w.parties[party].id));
-                }
+                self.note(|w| format!("{} hears that {id} has outcome {reason:#x}", w.parties[party].id));
                 if let What::Said(message) = out.what {
                     self.settled(message, reason);
                 }

@@ -44,10 +44,7 @@ impl World {
         }
         for number in 0..self.plan.agents {
             let name = format!("a{number}");
-            let mut groups: Vec<&'static str> = GROUPS.iter().copied().filter(|_| self.rng.bool()).collect();
-            if groups.is_empty() {
-                groups.push(*pick(&mut self.rng, &GROUPS));
-            }
+            let groups = self.some_groups();
             let desk = Desk {
                 groups,
                 capacity: self.rng.u16(1..=4),
@@ -68,6 +65,14 @@ impl World {
         self.calm = false;
     }
 
+    fn some_groups(&mut self) -> Vec<&'static str> {
+        let mut groups: Vec<&'static str> = GROUPS.iter().copied().filter(|_| self.rng.bool()).collect();
+        if groups.is_empty() {
+            groups.push(*pick(&mut self.rng, &GROUPS));
+        }
+        groups
+    }
+
     /// Something that a client might do now.
     pub fn act(&mut self, party: usize) {
         self.acknowledge(party);
@@ -75,15 +80,18 @@ impl World {
         match (p.role, p.link, p.ready) {
             (Role::Witness, None, _) => self.connect(party),
             (Role::Witness | Role::Reader, ..) => {}
-            (_, None, _) => {
-                if self.calm || self.chance(6) {
-                    self.connect(party);
-                }
-            }
+            (_, None, _) => self.come(party),
             _ if self.disturbed(party) => {}
             (Role::Device(customer), _, true) => self.act_as_customer(party, customer),
             (Role::Agent, _, true) => self.act_as_agent(party),
             _ => {}
+        }
+    }
+
+    /// Whoever is not there may come.
+    fn come(&mut self, party: usize) {
+        if self.calm || self.chance(6) {
+            self.connect(party);
         }
     }
 
@@ -157,6 +165,7 @@ impl World {
         let number = self.oracle.said.len();
         let text = format!("m{number}");
         let has_id = self.chance(2);
+        let link = self.parties[party].link.unwrap_or_default();
         let payload = if has_id {
             json!({"id": self.new_id(), "body": text}).to_string().into_bytes()
         } else {
@@ -164,7 +173,7 @@ impl World {
         };
         let marks = self.customers[customer].marks;
         self.customers[customer].marks += 1;
-        self.oracle.said.push(Said { customer, has_id, marks, sends: 1, ..Said::default() });
+        self.oracle.said.push(Said { customer, has_id, marks, sends: 1, link, ..Said::default() });
         let name = self.customers[customer].name.clone();
         self.publish(party, &format!("customer/{name}/up"), payload, What::Said(number));
     }
@@ -182,6 +191,11 @@ impl World {
     }
 
     fn show(&mut self, party: usize, show: &'static str) {
+        if !self.calm && self.chance(6) {
+            // It serves other groups from now on, and may have learned something.
+            self.parties[party].desk.groups = self.some_groups();
+            self.parties[party].desk.skilled = self.rng.bool();
+        }
         let Party { name, desk, .. } = &mut self.parties[party];
         desk.show = show;
         if show == "offline" {
@@ -239,16 +253,18 @@ impl World {
     }
 
     fn work(&mut self, party: usize, conversation: &str, phase: &str) {
+        if self.plan.lasting && !self.chance(20) {
+            return self.reply(party, conversation);
+        }
         let verb = match (phase, self.rng.u32(..100)) {
             ("offered", _) => return,
             ("wrapup", 0..50) => "complete",
-            ("held", 0..40) | ("transferring", 0..15) => "resume",
+            ("held", 0..40) | ("transferring", 0..15) | (_, 95..) => "resume",
             (_, 0..55) => return self.reply(party, conversation),
             (_, 55..65) => "hold",
             (_, 65..70) => "release",
             (_, 70..80) => "transfer",
-            (_, 80..95) => "complete",
-            _ => "resume",
+            _ => "complete",
         };
         let mut answer = json!({"verb": verb, "conversation": conversation});
         if verb == "transfer" && self.rng.bool() {
@@ -265,6 +281,11 @@ impl World {
         if self.parties[party].out.len() > 6 || !self.has_memory(customer) {
             return;
         }
+        self.write_reply(party, customer, conversation);
+    }
+
+    /// An agent writes to a customer, whether it may or not.
+    pub fn write_reply(&mut self, party: usize, customer: usize, conversation: &str) {
         let number = self.oracle.said.len();
         let marks = self.customers[customer].marks;
         self.customers[customer].marks += 1;

@@ -34,6 +34,8 @@ pub struct Plan {
     pub cuts: u32,
     /// Per mille of a device's acts that write.
     pub writes: u32,
+    /// Conversations last, and fill blocks of their transcripts.
+    pub lasting: bool,
     pub settings: Arc<Settings>,
     pub routing: Arc<Routing>,
     /// What `routing` was read from.
@@ -54,6 +56,8 @@ impl Plan {
         let stored = rng.u8(..4) > 0;
         let crashes = rng.usize(0..=4);
         let rules = rules(&mut rng);
+        let lasting = rng.u8(..6) == 0;
+        let customers = if lasting { customers.min(3) } else { customers };
         Self {
             seed,
             shards,
@@ -62,7 +66,8 @@ impl Plan {
             steps: STEPS,
             busy: (customers + agents).div_ceil(2),
             cuts: *pick(&mut rng, &[0, 8, 30]),
-            writes: *pick(&mut rng, &[60, 150, 500]),
+            writes: if lasting { 900 } else { *pick(&mut rng, &[60, 150, 500]) },
+            lasting,
             settings: Arc::new(settings(shards)),
             routing: Arc::new(Routing::parse(&rules, "rules.toml").unwrap()),
             rules,
@@ -79,7 +84,7 @@ impl Plan {
         plan.settings = Arc::new(settings(4));
         (plan.customers, plan.agents) = (customers, agents);
         (plan.steps, plan.busy, plan.cuts, plan.writes) = (100, 300, 4, 200);
-        plan.stored = true;
+        (plan.stored, plan.lasting) = (true, false);
         plan.commits = 2;
         plan.crashes = vec![40, 75];
         plan

@@ -157,6 +157,7 @@ impl World {
         for party in 0..self.parties.len() {
             self.let_go(party);
         }
+        self.count_wills();
         let shards = if self.chance(2) { self.rng.usize(1..=4) } else { self.cores.len() };
         self.note(|_| format!("CRASH, back with {shards} shards"));
         self.oracle.crashes += 1;
@@ -186,6 +187,12 @@ impl World {
         }
         self.store = Some(store);
         self.judge_back();
+    }
+
+    /// Before the shards are gone.
+    pub fn count_wills(&mut self) {
+        let wills = self.cores.iter_mut().map(|core| core.counters().wills_published).sum();
+        self.oracle.stats.add("wills", wills);
     }
 
     /// Whether one of `one_in` throws.
@@ -436,13 +443,14 @@ impl World {
             && self.parties.iter().all(Party::at_rest)
     }
 
-    /// Lets time pass without disturbance, `pace` at a time.
-    pub fn wait(&mut self, mut millis: Millis, pace: Millis) {
+    /// Lets time pass without disturbance, `pace` at a time while nothing moves: whoever is asked answers at once.
+    pub fn wait(&mut self, millis: Millis, pace: Millis) {
         self.calm = true;
-        while millis > 0 && self.failure.is_none() {
-            let passes = millis.min(pace);
-            millis -= passes;
-            self.now += passes;
+        let until = self.now + millis;
+        while self.now < until && self.failure.is_none() {
+            if self.at_rest() {
+                self.now += pace;
+            }
             self.step();
         }
     }

@@ -39,7 +39,10 @@ pub fn own(routing: Option<&str>, change: impl FnOnce(&mut Settings)) -> Own {
     }
     settings.sys.interval = Duration::ZERO; // its messages would be counted, too
     change(&mut settings);
-    let routing = routing.map(|text| Arc::new(Routing::parse(text, "test.toml").expect("rules")));
+    // Where the name of a model's file would stand, the model itself does.
+    let models = |model: &str| Ok(model.as_bytes().to_vec());
+    let parsed = |text| Routing::parse_with_models(text, "test.toml", &models).expect("rules");
+    let routing = routing.map(|text| Arc::new(parsed(text)));
     let server = Server::start(settings, routing).expect("the broker starts");
     let addr = server.addresses().first().expect("one listener").1;
     let http = server.http_address().expect("an HTTP listener");

@@ -9,17 +9,15 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::Resolve;
-use super::raw::{RawAssigned, RawGroup, RawModel, RawOrder, RawStep, RawWeights};
+use super::raw::{RawAssigned, RawGroup, RawOrder, RawStep, RawWeights};
 use crate::config::raw::{Count, Measured, Word};
 use crate::config::units::show_duration;
 use crate::config::values::switch;
-use crate::desk::{Assigned, Change, Day, ModelSource, Order, Step, Turned, Weights, check_id};
+use crate::desk::{Assigned, Change, Day, Order, Step, Turned, Weights, check_id};
 
 /// Each is looked at for each conversation that waits.
 const MAX_STEPS: usize = 16;
-const MAX_FEATURES: usize = 256;
-const MAX_FEATURE_BYTES: usize = 128;
-const MAX_TEXT_BYTES: usize = 4096;
+pub(super) const MAX_TEXT_BYTES: usize = 4096;
 /// The weight of a model's score if there is a model.
 const MODEL_WEIGHT: u32 = 100;
 
@@ -45,6 +43,7 @@ impl Resolve<'_> {
     pub(super) fn assigned(&mut self, raw: &RawGroup, holidays: &BTreeSet<Day>) -> Assigned {
         let nothing = RawAssigned::default();
         let keys = raw.assigned.as_ref().map_or(&nothing, Spanned::get_ref);
+        let (model_source, scorer) = raw.model.as_ref().map_or((None, None), |model| self.model(model));
         Assigned {
             order: raw.order.as_ref().map_or_else(Order::default, |order| self.order(order.get_ref())),
             weights: self.weights(raw),
@@ -53,7 +52,8 @@ impl Resolve<'_> {
             closed: self.turned(["closed_group", "closed_text"], &keys.closed_group, &keys.closed_text),
             steps: self.steps(&raw.step),
             hours: raw.hours.as_ref().map(|hours| Arc::new(self.hours(hours, holidays))),
-            model_source: raw.model.as_ref().and_then(|model| self.model(model)),
+            scorer,
+            model_source,
             ..self.offers(keys)
         }
     }
@@ -129,7 +129,7 @@ impl Resolve<'_> {
         }
     }
 
-    fn length(&mut self, key: &str, text: &Spanned<String>, most_bytes: usize) {
+    pub(super) fn length(&mut self, key: &str, text: &Spanned<String>, most_bytes: usize) {
         let bytes = text.get_ref().len();
         if !(1..=most_bytes).contains(&bytes) {
             self.values.problem(&text.span(), key, format!("{bytes} bytes"), format!("1 to {most_bytes}"));
@@ -214,31 +214,6 @@ impl Resolve<'_> {
         let allowed: RangeInclusive<u16> = 1..=1000;
         let raise = self.values.count("tenant.group.step.raise_priority", raw, 1, allowed);
         raw.as_ref().map(|_| Change::Raise(raise))
-    }
-
-    /// `None` only with a problem told.
-    fn model(&mut self, raw: &Spanned<RawModel>) -> Option<ModelSource> {
-        let (table, raw) = (raw.span(), raw.get_ref());
-        if let Some(file) = &raw.file {
-            self.length("tenant.group.model.file", file, MAX_TEXT_BYTES);
-        } else {
-            self.missing(&table, "tenant.group.model.file", "the name of a file");
-        }
-        let key = "tenant.group.model.features";
-        let Some(features) = &raw.features else {
-            self.missing(&table, key, "e.g. [\"message.size\"]");
-            return None;
-        };
-        let count = features.get_ref().len();
-        if !(1..=MAX_FEATURES).contains(&count) {
-            let wrong = format!("{count} features");
-            self.values.problem(&features.span(), key, wrong, format!("1 to {MAX_FEATURES}"));
-        }
-        for feature in features.get_ref() {
-            self.length(key, feature, MAX_FEATURE_BYTES);
-        }
-        let features = features.get_ref().iter().map(|feature| feature.get_ref().clone()).collect();
-        Some(ModelSource { file: raw.file.as_ref()?.get_ref().clone(), features })
     }
 }
 

@@ -9,10 +9,12 @@ mod context;
 mod groups;
 mod hours;
 mod links;
+mod models;
 mod raw;
 mod rules;
 
 use std::collections::HashMap;
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -20,7 +22,7 @@ use toml::Spanned;
 
 use super::problem::{Problem, Problems, Source};
 use super::values::Values;
-use crate::desk::{self, Group, Routing, Tenant, check_id};
+use crate::desk::{self, Group, ModelSource, Routing, Scorer, Tenant, check_id};
 use raw::{RawFile, RawTenant};
 
 const MAX_TENANTS: usize = 256;
@@ -36,17 +38,34 @@ impl Routing {
     /// What is wrong, in the order of the file: the first [`MAX_PROBLEMS`](super::problem::MAX_PROBLEMS), and a word
     /// about the others.
     pub fn parse(text: &str, file: &str) -> Result<Self, Vec<Problem>> {
-        read(text, file).map_err(|problems| problems.sorted(file))
+        read(text, file, None).map_err(|problems| problems.sorted(file))
+    }
+
+    /// As [`Routing::parse`], with the models of its groups. `models` gives the bytes of a model's file, by the name
+    /// that stands in the routing file; of one that is larger than [`Scorer::MAX_BYTES`] one byte more than that is
+    /// enough. Without it no model is read, and no group has one.
+    ///
+    /// # Errors
+    /// As there, and what is wrong with the models.
+    pub fn parse_with_models(
+        text: &str,
+        file: &str,
+        models: &dyn Fn(&str) -> io::Result<Vec<u8>>,
+    ) -> Result<Self, Vec<Problem>> {
+        read(text, file, Some(models)).map_err(|problems| problems.sorted(file))
     }
 }
 
-/// As [`Routing::parse`], with the problems as they were found.
-pub(super) fn read(text: &str, file: &str) -> Result<Routing, Problems> {
+/// Gives the bytes of a model's file, by its name.
+type Models<'m> = &'m dyn Fn(&str) -> io::Result<Vec<u8>>;
+
+/// As [`Routing::parse_with_models`], with the problems as they were found.
+pub(super) fn read(text: &str, file: &str, models: Option<Models<'_>>) -> Result<Routing, Problems> {
     let source = Source::new(file, text);
     let (raw, problems) = source.read::<RawFile>();
     let unread = problems.iter().map(|problem| (problem.line, problem.key.clone())).collect();
-    let mut resolve =
-        Resolve { values: Values { source: &source, problems }, unread, env: desk::environment() };
+    let values = Values { source: &source, problems };
+    let mut resolve = Resolve { values, unread, env: desk::environment(), models, read: Vec::new() };
     let tenants = raw.map(|raw| resolve.tenants(&raw)).unwrap_or_default();
     if resolve.values.problems.is_empty() {
         return Ok(Routing::new(tenants));
@@ -59,6 +78,9 @@ struct Resolve<'t> {
     /// Lines and keys that could not be read: they are not missing as well.
     unread: Vec<(u32, String)>,
     env: Arc<cel::Env>,
+    models: Option<Models<'t>>,
+    /// The models that were read so far: groups that name the same share it.
+    read: Vec<(ModelSource, Arc<Scorer>)>,
 }
 
 impl Resolve<'_> {
@@ -168,3 +190,5 @@ impl Resolve<'_> {
 mod tests;
 #[cfg(test)]
 mod tests_assigned;
+#[cfg(test)]
+mod tests_models;

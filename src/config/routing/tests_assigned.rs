@@ -335,7 +335,7 @@ const WRONG_ASSIGNED: &[(&str, &str, &[&str])] = &[
     (
         "features = [\"message.size\", \"agent.idle_s\"]",
         "features = []",
-        &["r.toml:34:12  tenant.group.model.features: 0 features; 1 to 256"],
+        &["r.toml:34:12  tenant.group.model.features: 0 features; 1 to 64"],
     ),
     (
         "features = [\"message.size\", \"agent.idle_s\"]\n",
@@ -344,10 +344,10 @@ const WRONG_ASSIGNED: &[(&str, &str, &[&str])] = &[
     ),
     (
         "\"agent.idle_s\"",
-        "\"\", 4",
+        "\"customer.\", 4",
         &[
-            "r.toml:34:29  tenant.group.model.features: 0 bytes; 1 to 128",
-            "r.toml:34:33  tenant.group.model.features: invalid type: integer `4`; expected a string",
+            "r.toml:34:29  tenant.group.model.features: the field is not named; e.g. `customer.age`",
+            "r.toml:34:42  tenant.group.model.features: invalid type: integer `4`; expected a string",
         ],
     ),
     // Steps.

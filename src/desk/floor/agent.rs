@@ -165,7 +165,7 @@ impl Agent {
     }
 
     /// The level in a skill; 0: it does not have it.
-    fn level(&self, skill: &str) -> u8 {
+    pub(super) fn level(&self, skill: &str) -> u8 {
         let at = self.skills.binary_search_by(|(name, _)| (**name).cmp(skill));
         at.ok().and_then(|at| self.skills.get(at)).map_or(0, |(_, level)| *level)
     }

@@ -58,7 +58,8 @@ pub(super) fn eligible(agent: &Agent, want: &Want) -> bool {
     agent.groups.binary_search(&want.group).is_ok() && agent.has_skills(&want.skills)
 }
 
-fn seat(queues: &[Queue], want: &Want, key: u32, agent: &Agent, now: u64) -> Option<Seat> {
+/// The seat of an agent that may take conversations of a class, if it has room for one.
+pub(super) fn seat(queues: &[Queue], want: &Want, key: u32, agent: &Agent, now: u64) -> Option<Seat> {
     let queue = queues.get(usize::from(want.group)).filter(|_| agent.has_room(want.weight))?;
     let fit = agent.fit(&want.skills, want.language.as_deref());
     Some(Seat::new(&queue.settings.weights, &fit, (key, &agent.name), agent.idle_since, now))

@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use super::changes::{ConversationId, OfferId, OfferWhy, Phase};
 use super::line::Spot;
+use crate::desk::model::Inputs;
 
 /// A conversation as it comes in.
 #[derive(Debug, Clone)]
@@ -30,6 +31,8 @@ pub struct Opening {
     pub preview: Arc<str>,
     /// When it came, in milliseconds since the epoch.
     pub arrived: u64,
+    /// What models are told of it, as [`Tenant::inputs`](crate::desk::Tenant::inputs) gives it.
+    pub inputs: Option<Box<Inputs>>,
 }
 
 /// An offer that is open.
@@ -74,6 +77,8 @@ pub struct Conversation {
     pub arrived: u64,
     /// The beginning of what the customer has written.
     pub preview: Arc<str>,
+    /// What models are told of it.
+    pub(super) inputs: Option<Box<Inputs>>,
     /// The agent that has it, by key.
     pub agent: Option<u32>,
     /// When it came into its group's queue: its steps count from then.

@@ -1,17 +1,13 @@
 //! Who gets whom: an agent for a conversation that looks for one, a conversation for an agent that has room.
 //!
-//! Both take the head of an ordered list for each class that comes into question; nobody is looked through.
-
-use std::sync::Arc;
+//! Both take the head of an ordered list for each class that comes into question, or, if a model has a say, the first
+//! few (`scoring`); nobody is looked through.
 
 use super::changes::{Instruction, OfferNote, OfferWhy, Phase, Reason};
 use super::conversation::{Conversation, Offer, Transfer};
 use super::line::Spot;
-use super::roster::score;
+use super::scoring::{Rank, rank};
 use super::{Floor, OfferId};
-
-/// A choice among agents: the higher score, then the longer idle, then the name.
-type Rank = (i64, std::cmp::Reverse<(u64, Arc<str>)>);
 
 /// What was found for an agent: the score, when it came, its key.
 type Found = (i64, std::cmp::Reverse<(u64, u32)>);
@@ -73,30 +69,13 @@ impl Floor {
             return self.free.push(agent);
         }
         let mut best: Option<(Rank, u32)> = None;
-        for (class, _) in &conversation.spots {
-            let Some(class) = self.classes.get(*class) else { continue };
-            let Some(queue) = self.queues.get(usize::from(class.want.group)) else { continue };
-            let mut seats = class.roster.iter(&queue.settings.weights, self.now);
-            let first = seats.find(|seat| !conversation.refuses(seat.agent, self.now)).map(|seat| seat.agent);
-            let before = conversation.previous.as_ref().and_then(|name| self.agent_keys.get(name)).copied();
-            let before = before.filter(|agent| {
-                !conversation.refuses(*agent, self.now)
-                    && self.agents.get(*agent as usize).is_some_and(|a| {
-                        a.has_room(conversation.weight) && super::classes::eligible(a, &class.want)
-                    })
-            });
-            for agent in [first, before].into_iter().flatten() {
-                let (Some(state), Some(score)) = (self.agents.get(agent as usize), self.score(key, agent))
-                else {
-                    continue;
-                };
-                let rank = (score, std::cmp::Reverse((state.idle_since, state.name.clone())));
-                if best.as_ref().is_none_or(|(before, _)| rank > *before) {
-                    best = Some((rank, agent));
-                }
+        for agent in self.shortlist(conversation) {
+            let Some(rank) = self.rank_of(conversation, agent) else { continue };
+            if best.as_ref().is_none_or(|(before, _)| rank > *before) {
+                best = Some((rank, agent));
             }
         }
-        if let Some(((score, _), agent)) = best {
+        if let Some(((score, ..), agent)) = best {
             let transfers = conversation.transfer.is_some();
             self.offer(key, agent, if transfers { OfferWhy::Transfer } else { OfferWhy::Queue }, score);
         }
@@ -104,16 +83,12 @@ impl Floor {
 
     /// An agent's score for a conversation, in thousandths of a point.
     pub(super) fn score(&self, conversation: u32, agent: u32) -> Option<i64> {
-        let conversation = self.conversations.get(conversation as usize)?;
+        self.rank_of(self.conversations.get(conversation as usize)?, agent).map(|(score, ..)| score)
+    }
+
+    fn rank_of(&self, conversation: &Conversation, agent: u32) -> Option<Rank> {
         let agent = self.agents.get(agent as usize)?;
-        // By the weights of the group that lets it take it: its own queue before those that were added.
-        let groups = std::iter::once(conversation.queue()).chain(conversation.added.iter().copied());
-        let place = groups.into_iter().find(|group| agent.groups.binary_search(group).is_ok());
-        let weights = self.queues.get(usize::from(place.unwrap_or(conversation.queue())))?.settings.weights;
-        let fit = agent.fit(&conversation.skills, conversation.language.as_deref());
-        let known = conversation.previous.as_ref() == Some(&agent.name);
-        let affinity = i64::from(weights.affinity) * 1000 * i64::from(known);
-        Some(score(&weights, &fit, self.now.saturating_sub(agent.idle_since)) + affinity)
+        Some(rank(&self.terms(conversation, agent)?, agent))
     }
 
     fn next_offer(&mut self) -> OfferId {

@@ -16,6 +16,7 @@ mod presence;
 mod queueing;
 mod records;
 mod roster;
+mod scoring;
 mod sorted;
 mod view;
 
@@ -31,9 +32,10 @@ pub use changes::{
 };
 pub use conversation::{Conversation, Opening};
 pub use records::{RecordError, Restored};
-pub use view::{Candidate, QueueView, Standing, Term};
+pub use view::{Candidate, Prospect, QueueView, Standing, Term};
 
 use super::assigned::{Assigned, Turned};
+use super::model::Fields;
 use classes::Classes;
 use deadlines::{Deadlines, Due};
 use view::Measured;
@@ -45,6 +47,8 @@ type Keys<K> = HashMap<K, u32, ahash::RandomState>;
 struct Queue {
     name: Arc<str>,
     settings: Arc<Assigned>,
+    /// Where its model's fields of the customer are among the floor's.
+    columns: Arc<[u16]>,
     /// Conversations that wait and are not being offered.
     queued: u32,
     measured: Measured,
@@ -56,6 +60,8 @@ struct Queue {
 pub struct Floor {
     queues: Vec<Queue>,
     places: HashMap<Arc<str>, u16, ahash::RandomState>,
+    /// What the models of all groups look at of a customer.
+    fields: Fields,
     classes: Classes,
     agents: Slab<Agent>,
     agent_keys: Keys<Arc<str>>,
@@ -93,6 +99,9 @@ pub enum Wrong {
     /// The agent is not known.
     #[error("no agent of this name has ever been present")]
     NoAgent,
+    /// There are as many agents as there may be, and all of them are there or have been lately.
+    #[error("there are too many agents")]
+    TooMany,
     /// The agent is not ready, not connected, not in the group, or has no room.
     #[error("the agent cannot take it now")]
     AgentBusy,
@@ -108,6 +117,7 @@ impl Wrong {
             Self::NotNow => "not_now",
             Self::NoGroup => "no_group",
             Self::NoAgent => "no_agent",
+            Self::TooMany => "too_many",
             Self::AgentBusy => "agent_busy",
         }
     }
@@ -116,10 +126,13 @@ impl Wrong {
 impl Floor {
     /// A floor with these groups and nobody on it. `seed` tells its offers from those of earlier floors.
     pub fn new(groups: impl IntoIterator<Item = (Arc<str>, Arc<Assigned>)>, seed: u64) -> Self {
+        let groups: Vec<(Arc<str>, Arc<Assigned>)> = groups.into_iter().collect();
+        let fields = Fields::of(groups.iter().filter_map(|(_, settings)| settings.scorer.as_deref()));
         let queues: Vec<Queue> = groups
             .into_iter()
             .map(|(name, settings)| Queue {
                 name,
+                columns: settings.scorer.iter().flat_map(|scorer| fields.columns(scorer)).collect(),
                 settings,
                 queued: 0,
                 measured: Measured::default(),
@@ -130,6 +143,7 @@ impl Floor {
         Self {
             queues,
             places,
+            fields,
             classes: Classes::default(),
             agents: Slab::new(),
             agent_keys: Keys::default(),

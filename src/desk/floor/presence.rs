@@ -8,6 +8,9 @@ use super::deadlines::Due;
 use super::roster::rested_at;
 use super::{Floor, Wrong};
 
+/// Agents that are known at most. Whoever is gone and has nothing makes room for a new one.
+const MOST_AGENTS: usize = if cfg!(test) { 300 } else { 100_000 };
+
 /// How long an agent whose connection is lost is waited for before it counts as offline, if no will says so earlier.
 const LOST_MS: u64 = 10_000;
 
@@ -15,7 +18,7 @@ impl Floor {
     /// What an agent says of itself, over a connection; or what its will says, over none.
     ///
     /// # Errors
-    /// [`Wrong::NoGroup`]: nothing of it counts then.
+    /// [`Wrong::NoGroup`], [`Wrong::TooMany`]: nothing of it counts then.
     pub fn presence(
         &mut self,
         now: u64,
@@ -28,6 +31,9 @@ impl Floor {
         let known = self.agent_keys.get(name).copied();
         if known.is_none() && presence.show == Show::Offline {
             return Ok(());
+        }
+        if known.is_none() && self.agents.len() >= MOST_AGENTS && !self.forget_an_agent() {
+            return Err(Wrong::TooMany);
         }
         let key = known.unwrap_or_else(|| self.new_agent(name));
         let Some(agent) = self.agents.get_mut(key as usize) else { return Ok(()) };
@@ -129,6 +135,32 @@ impl Floor {
         let key = self.agents.insert(Agent::new(name.clone(), self.now)) as u32;
         self.agent_keys.insert(name, key);
         key
+    }
+
+    /// Forgets the one who is gone and has nothing for the longest time. `false`: there is none.
+    fn forget_an_agent(&mut self) -> bool {
+        let gone = self.agents.iter().filter(|(_, agent)| {
+            let has_nothing = agent.holds.is_empty() && agent.offered.is_empty() && agent.reserved.is_empty();
+            agent.declared == Show::Offline && has_nothing
+        });
+        let Some((key, _)) = gone.min_by_key(|(_, agent)| agent.idle_since) else { return false };
+        let key = key as u32;
+        self.leave_groups(key);
+        if let Some(agent) = self.agents.get_mut(key as usize) {
+            agent.groups.clear();
+        }
+        self.place_agent(key);
+        if let Some(agent) = self.agents.try_remove(key as usize) {
+            self.deadlines.remove(agent.due, Due::Agent(key));
+            self.agent_keys.remove(&agent.name);
+            self.changes.agents.retain(|dirty| *dirty != key);
+            self.changes.forgotten.push(agent.name);
+        }
+        // Another agent may have its key soon, and has refused nothing.
+        for (_, conversation) in &mut self.conversations {
+            conversation.refused.retain(|refused| refused.agent != key);
+        }
+        true
     }
 
     pub(super) fn touch_agent(&mut self, key: u32) {

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::changes::Phase;
-use super::classes::{Want, eligible};
+use super::classes::{Class, Want, eligible};
 use super::conversation::{Conversation, Opening};
 use super::line::Spot;
+use super::scoring::Wanted;
 use super::{Floor, Reason};
+use crate::desk::assigned::Order;
 
 impl Floor {
     /// A new conversation, in no queue yet.
@@ -23,6 +25,7 @@ impl Floor {
             previous,
             preview,
             arrived,
+            inputs,
             ..
         } = opening;
         skills.sort_unstable();
@@ -39,6 +42,7 @@ impl Floor {
             weight: weight.max(1),
             arrived: arrived.min(self.now),
             preview,
+            inputs,
             agent: None,
             queued_at: self.now,
             step: 0,
@@ -128,24 +132,29 @@ impl Floor {
         let Some(conversation) = self.conversations.get(key as usize) else { return false };
         let sticky_ms = self.settings(conversation.queue()).sticky_ms;
         let agent = conversation.previous.as_ref().and_then(|name| self.agent_keys.get(name)).copied();
-        let Some(key_of_agent) = agent.filter(|_| sticky_ms > 0) else { return false };
-        let Some(agent) = self.agents.get_mut(key_of_agent as usize) else { return false };
         let want = Want {
             group: conversation.queue(),
             weight: conversation.weight,
             skills: conversation.skills.clone(),
             language: None,
         };
-        let fits = agent.attends() && eligible(agent, &want) && agent.capacity >= conversation.weight;
-        if !fits || conversation.refuses(key_of_agent, self.now) {
+        let Some(key_of_agent) = agent.filter(|agent| self.keeps(*agent, &want)) else { return false };
+        if conversation.refuses(key_of_agent, self.now) {
             return false;
         }
+        let Some(agent) = self.agents.get_mut(key_of_agent as usize) else { return false };
         agent.reserved.insert(key);
         let until = self.now + sticky_ms;
         if let Some(conversation) = self.conversations.get_mut(key as usize) {
             conversation.reserved = Some((key_of_agent, until));
         }
         true
+    }
+
+    /// Whether conversations of a kind wait for an agent that had their customer before.
+    pub(super) fn keeps(&self, agent: u32, want: &Want) -> bool {
+        let agent = self.agents.get(agent as usize).filter(|_| self.settings(want.group).sticky_ms > 0);
+        agent.is_some_and(|agent| agent.attends() && eligible(agent, want) && agent.capacity >= want.weight)
     }
 
     /// A conversation waits for that one agent no longer.
@@ -171,9 +180,23 @@ impl Floor {
         let group = conversation.queue();
         let order = &self.queues.get(usize::from(group))?.settings.order;
         let spot = Spot::new(order, conversation.priority, conversation.arrived, key, self.now);
-        let (score, arrived) = (spot.score(order, self.now), conversation.arrived);
+        Some(self.ahead_in(group, order, spot))
+    }
+
+    fn ahead_in(&self, group: u16, order: &Order, spot: Spot) -> usize {
+        let score = spot.score(order, self.now);
         let classes = self.classes.all.iter().filter(|(_, class)| class.want.group == group);
-        Some(classes.map(|(_, class)| class.line.ahead_of(score, arrived, key, order, self.now)).sum())
+        let ahead =
+            |class: &Class| class.line.ahead_of(score, spot.arrived, spot.conversation, order, self.now);
+        classes.map(|(_, class)| ahead(class)).sum()
+    }
+
+    /// The position that a conversation would get that came now.
+    pub(super) fn place_of(&self, group: u16, wanted: &Wanted<'_>) -> usize {
+        let Some(queue) = self.queues.get(usize::from(group)) else { return 1 };
+        let order = &queue.settings.order;
+        let spot = Spot::new(order, wanted.priority, wanted.arrived, u32::MAX, self.now);
+        self.ahead_in(group, order, spot) + 1
     }
 
     /// The beginning of what a customer writes has changed.

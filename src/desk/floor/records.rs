@@ -9,6 +9,7 @@ use super::agent::Show;
 use super::changes::{Phase, Reason};
 use super::conversation::{Opening, Refused, Transfer};
 use super::{Floor, Wrong};
+use crate::desk::model::InputsRecord;
 
 /// The form of all records.
 const FORM: u8 = 1;
@@ -73,6 +74,8 @@ struct ConversationRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     wrapup_until: Option<u64>,
     preview: Arc<str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    inputs: Option<InputsRecord>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -141,6 +144,7 @@ impl Floor {
                 .collect(),
             wrapup_until: (c.phase == Phase::Wrapup).then_some(c.wrapup_until),
             preview: c.preview.clone(),
+            inputs: c.inputs.as_ref().map(|inputs| self.fields.record(inputs)),
         };
         // Nothing of it can fail: the keys are strings and no number is infinite.
         let _ = serde_json::to_writer(out, &record);
@@ -217,6 +221,7 @@ impl Floor {
                 previous: record.previous.clone(),
                 preview: record.preview.clone(),
                 arrived: record.arrived,
+                inputs: record.inputs.as_ref().map(|inputs| Box::new(self.fields.restore(inputs))),
             },
             group,
         );

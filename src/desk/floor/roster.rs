@@ -53,7 +53,7 @@ impl Fit {
 }
 
 /// The term of idle time in thousandths of a point, times `idle_full_ms`.
-fn idle(weights: &Weights, idle_ms: u64) -> i64 {
+pub(super) fn idle(weights: &Weights, idle_ms: u64) -> i64 {
     i64::from(weights.idle) * 1000 * i64::try_from(idle_ms.min(full(weights))).unwrap_or(0)
 }
 
@@ -61,15 +61,14 @@ fn full(weights: &Weights) -> u64 {
     weights.idle_full_ms.max(1)
 }
 
-/// All terms but affinity and the model's, in thousandths of a point.
-pub(super) fn score(weights: &Weights, fit: &Fit, idle_ms: u64) -> i64 {
-    let whole = i64::try_from(full(weights)).unwrap_or(i64::MAX);
-    fit.terms(weights).iter().sum::<i64>() + idle(weights, idle_ms) / whole
+/// `idle_full_ms`, of which the term of idle time is a part.
+pub(super) fn whole(weights: &Weights) -> i64 {
+    i64::try_from(full(weights)).unwrap_or(i64::MAX)
 }
 
 /// The term of idle time in thousandths of a point.
 pub(super) fn idle_term(weights: &Weights, idle_ms: u64) -> i64 {
-    idle(weights, idle_ms) / i64::try_from(full(weights)).unwrap_or(i64::MAX)
+    idle(weights, idle_ms) / whole(weights)
 }
 
 /// When an agent that is idle since a moment is as idle as can be.
@@ -85,8 +84,7 @@ impl Seat {
         idle_since: u64,
         now: u64,
     ) -> Self {
-        let whole = i64::try_from(full(weights)).unwrap_or(i64::MAX);
-        let fixed = fit.terms(weights).iter().sum::<i64>().saturating_mul(whole);
+        let fixed = fit.terms(weights).iter().sum::<i64>().saturating_mul(whole(weights));
         let rested = rested_at(weights, idle_since) <= now;
         let score = if rested {
             fixed + idle(weights, u64::MAX)

@@ -4,13 +4,17 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stdout,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
     reason = "tests"
 )]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::*;
-use crate::desk::assigned::{Change, Step};
+use crate::desk::assigned::{Change, Step, Weights};
+use crate::desk::model::{Inputs, Scorer};
 
 const EPOCH: u64 = 1_700_000_000_000;
 
@@ -30,6 +34,7 @@ fn opening(number: u128, group: &str) -> Opening {
         previous: None,
         preview: "hello".into(),
         arrived: u64::MAX,
+        inputs: None,
     }
 }
 
@@ -471,51 +476,172 @@ fn every_small_world_holds_the_invariants() {
     assert!(seen.len() > 1_000, "{} worlds", seen.len());
 }
 
-/// Whoever is asked is whom the formula says, found by looking through all.
+/// Two splits: by the size of the message, and by how idle the agent is or how many years the customer has.
+const MODEL: &str = r#"{"version":[3,2,0],"learner":{"objective":{"name":"binary:logistic"},
+    "learner_model_param":{"base_score":"[5E-1]","num_feature":"4"},
+    "gradient_booster":{"name":"gbtree","model":{"gbtree_model_param":{"num_trees":"2"},"tree_info":[0,0],"trees":[
+    {"tree_param":{"num_nodes":"5"},"left_children":[1,3,-1,-1,-1],"right_children":[2,4,-1,-1,-1],
+    "split_indices":[0,1,0,0,0],"split_conditions":[50,400,0.3,-1.5,1.5],"default_left":[1,0,0,0,0],"split_type":[0,0,0,0,0]},
+    {"tree_param":{"num_nodes":"5"},"left_children":[1,3,-1,-1,-1],"right_children":[2,4,-1,-1,-1],
+    "split_indices":[2,3,0,0,0],"split_conditions":[40,0.6,-0.7,0.9,-0.4],"default_left":[0,0,0,0,0],"split_type":[0,0,0,0,0]}
+    ]}}}}"#;
+
+fn scorer() -> Arc<Scorer> {
+    let features = ["message.size", "agent.idle_s", "customer.age", "agent.spare"];
+    let features = features.map(|name| name.parse().unwrap()).to_vec();
+    Arc::new(Scorer::parse(MODEL.as_bytes(), features).unwrap())
+}
+
+fn inputs(rng: &mut fastrand::Rng) -> Inputs {
+    let age = rng.bool().then(|| f32::from(rng.u8(..90)));
+    Inputs { size: Some(rng.u32(..100)), length: None, hour: 9, weekday: 1, customer: Box::new([age]) }
+}
+
+/// All agents of a floor by the whole formula, each looked at; the best first.
+fn all_by_formula(floor: &Floor, opening: &Opening) -> Vec<(i64, Arc<str>)> {
+    let weights = floor.queues[0].settings.weights;
+    let able = floor.agents().filter(|(_, agent)| agent.has_room(1) && agent.has_skills(&opening.skills));
+    let mut all: Vec<_> = able
+        .map(|(_, agent)| {
+            let fit = agent.fit(&opening.skills, opening.language.as_deref());
+            let idle_ms = floor.now - agent.idle_since;
+            let known = opening.previous.as_ref() == Some(&agent.name);
+            let model = floor.queues[0].settings.scorer.as_ref().map_or(0, |scorer| {
+                let inputs = opening.inputs.as_ref().unwrap();
+                let score = scorer.score(&crate::desk::Features {
+                    message_size: inputs.size.map(|size| size as f32),
+                    agent_idle_s: Some(idle_ms as f32 / 1000.0),
+                    agent_spare: Some(fit.spare.0 as f32 / fit.spare.1 as f32),
+                    customer: &inputs.customer,
+                    ..crate::desk::Features::default()
+                });
+                (f64::from(weights.model) * 1000.0 * f64::from(score)).round() as i64
+            });
+            let fixed = fit.terms(&weights).iter().sum::<i64>()
+                + model
+                + i64::from(weights.affinity) * 1000 * i64::from(known);
+            let gained = i64::from(weights.idle) * 1000 * idle_ms.min(weights.idle_full_ms) as i64;
+            let whole = weights.idle_full_ms as i64;
+            (-(fixed * whole + gained), agent.idle_since, agent.name.clone(), fixed + gained / whole)
+        })
+        .collect();
+    all.sort();
+    all.into_iter().map(|(_, _, name, score)| (score, name)).collect()
+}
+
+/// Whoever is asked is whom the formula says, found by looking through all; with a model, too, while there are no more
+/// agents than are asked about.
 #[test]
 fn the_one_who_is_asked_is_the_best_of_all() {
-    let care = Assigned { sticky_ms: 0, ..Assigned::default() };
-    let mut asked = 0;
-    for seed in 0..60 {
-        let mut rng = fastrand::Rng::with_seed(seed);
-        let mut world = World::new(&[("care", care.clone())]);
-        for agent in 0..rng.usize(1..30) {
-            let mut presence = ready(&["care"], rng.u16(1..4));
-            let skill = |name: &str, rng: &mut fastrand::Rng| (Arc::from(name), rng.u8(1..=5));
-            presence.skills = Some(vec![skill("x", &mut rng), skill("y", &mut rng)]);
-            presence.languages = Some(if rng.bool() { names(&["de"]) } else { Vec::new() });
-            world.floor.presence(world.now, &format!("a{agent}"), &presence, Some(agent as u64)).unwrap();
-            world.now += rng.u64(0..200_000);
+    let plain = Assigned { sticky_ms: 0, ..Assigned::default() };
+    let weights = Weights { model: 150, ..Weights::default() };
+    let model = Assigned { weights, scorer: Some(scorer()), ..plain.clone() };
+    for (care, most) in [(plain, 30), (model, scoring::ASKED)] {
+        let mut asked = 0;
+        for seed in 0..60 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut world = World::new(&[("care", care.clone())]);
+            for agent in 0..rng.usize(1..=most) {
+                let mut presence = ready(&["care"], rng.u16(1..4));
+                let skill = |name: &str, rng: &mut fastrand::Rng| (Arc::from(name), rng.u8(1..=5));
+                presence.skills = Some(vec![skill("x", &mut rng), skill("y", &mut rng)]);
+                presence.languages = Some(if rng.bool() { names(&["de"]) } else { Vec::new() });
+                let name = format!("a{agent}");
+                world.floor.presence(world.now, &name, &presence, Some(agent as u64)).unwrap();
+                world.now += rng.u64(0..200_000);
+            }
+            for number in 1..80 {
+                let mut opening = opening(number, "care");
+                opening.skills = names(rng.choice([&[][..], &["x"], &["x", "y"]].iter()).unwrap());
+                opening.language = rng.bool().then(|| "de".into());
+                opening.previous = rng.bool().then(|| format!("a{}", rng.u8(..30)).into());
+                opening.inputs = care.scorer.is_some().then(|| inputs(&mut rng).into());
+                world.floor.tick(world.now);
+                world.check();
+                let best = all_by_formula(&world.floor, &opening);
+                let prospect = world.floor.prospect(&opening, 100).unwrap();
+                let told: Vec<_> =
+                    prospect.candidates.iter().map(|one| (one.score, one.agent.clone())).collect();
+                assert_eq!(told, best, "seed {seed}, {number}");
+                for one in &prospect.candidates {
+                    assert_eq!(one.terms.iter().map(|term| term.points).sum::<i64>(), one.score);
+                }
+                world.floor.open(world.now, opening).unwrap();
+                let key = world.floor.key_of(number).unwrap();
+                let offer = world.floor.conversation(key).unwrap().offer;
+                let agent =
+                    offer.map(|offer| (offer.score, world.floor.agent(offer.agent).unwrap().name.clone()));
+                assert_eq!(agent, best.first().cloned(), "seed {seed}, {number}: {best:?}");
+                let position = world.floor.standing(key).unwrap().position;
+                assert_eq!(position, Some(prospect.position));
+                asked += usize::from(offer.is_some());
+                world.check();
+                world.now += rng.u64(0..30_000);
+            }
         }
-        for number in 1..80 {
-            let mut opening = opening(number, "care");
-            opening.skills = names(rng.choice([&[][..], &["x"], &["x", "y"]].iter()).unwrap());
-            opening.language = rng.bool().then(|| "de".into());
-            opening.previous = rng.bool().then(|| format!("a{}", rng.u8(..30)).into());
-            world.floor.tick(world.now);
-            world.check();
-            let (skills, language) = (opening.skills.clone(), opening.language.clone());
-            let previous = opening.previous.clone();
-            let best = world.floor.candidates(
-                world.now,
-                "care",
-                &skills,
-                language.as_deref(),
-                previous.as_deref(),
-                1,
-            );
-            world.floor.open(world.now, opening).unwrap();
-            let key = world.floor.key_of(number).unwrap();
-            let offer = world.floor.conversation(key).unwrap().offer;
-            let agent = offer.map(|offer| world.floor.agent(offer.agent).unwrap().name.clone());
-            assert_eq!(agent, best.first().map(|best| best.agent.clone()), "seed {seed}, {number}: {best:?}");
-            assert_eq!(offer.map(|offer| offer.score), best.first().map(|best| best.score));
-            asked += usize::from(offer.is_some());
-            world.check();
-            world.now += rng.u64(0..30_000);
-        }
+        assert!(asked > 400, "{asked}");
     }
-    assert!(asked > 400, "{asked}");
+}
+
+/// However many agents have room, a model is asked about a few of them.
+#[test]
+fn a_model_is_asked_about_a_bounded_number_of_agents() {
+    let weights = Weights { model: 1000, ..Weights::default() };
+    let scorer = scorer();
+    let care = Assigned { sticky_ms: 0, weights, scorer: Some(scorer), ..Assigned::default() };
+    let unweighted = Assigned { weights: Weights { model: 0, ..weights }, sticky_ms: 0, ..care.clone() };
+    let evaluated = || scoring::EVALUATED.with(|count| count.replace(0));
+    for (care, most) in [(care, scoring::ASKED + 1), (unweighted, 0)] {
+        let mut world = World::new(&[("care", care)]);
+        for agent in 0..200 {
+            world.floor.presence(world.now, &format!("a{agent}"), &ready(&["care"], 1), Some(agent)).unwrap();
+            world.now += 1_000;
+        }
+        world.check();
+        evaluated();
+        let mut rng = fastrand::Rng::with_seed(1);
+        for number in 1..=200 {
+            let mut opening = opening(number, "care");
+            opening.previous = Some("a150".into());
+            opening.inputs = Some(inputs(&mut rng).into());
+            world.floor.open(world.now, opening).unwrap();
+            let count = evaluated();
+            assert!(count <= most && (number > 1 || count == most), "{number}: {count}");
+            world.check();
+            world.now += 10;
+        }
+        // One who takes the head of a line is only scored for it.
+        let mut opening = opening(201, "care");
+        opening.inputs = Some(inputs(&mut rng).into());
+        world.floor.open(world.now, opening).unwrap();
+        world.floor.leave(world.now, 1).unwrap();
+        assert_eq!(evaluated(), usize::from(most > 0));
+        world.check();
+    }
+}
+
+#[test]
+fn what_a_model_is_told_survives_a_restart() {
+    let weights = Weights { model: 500, ..Weights::default() };
+    let care = Assigned { weights, scorer: Some(scorer()), ..Assigned::default() };
+    let groups = [("care", care)];
+    let mut world = World::new(&groups);
+    let mut rng = fastrand::Rng::with_seed(7);
+    for number in 1..20 {
+        let mut opening = opening(number, "care");
+        opening.inputs = Some(inputs(&mut rng).into());
+        world.floor.open(world.now, opening).unwrap();
+    }
+    world.check();
+    let told = |world: &World| -> BTreeMap<u128, Inputs> {
+        world.floor.conversations().map(|(_, c)| (c.id, *c.inputs.clone().unwrap())).collect()
+    };
+    let before = told(&world);
+    world.restart(&groups);
+    assert_eq!(told(&world), before);
+    // Another file has no model: nothing is lost but what it would have been told of the customer.
+    world.restart(&[("care", Assigned::default())]);
+    assert!(told(&world).values().all(|inputs| inputs.customer.is_empty() && inputs.size.is_some()));
 }
 
 #[test]
@@ -554,4 +680,27 @@ fn the_longest_rank_is_served_first() {
         first.sort_unstable();
         assert_eq!(served, first, "seed {seed}");
     }
+}
+
+#[test]
+fn who_is_gone_makes_room_for_somebody_new() {
+    let mut world = World::new(&[("care", settings())]);
+    let presence = |world: &mut World, agent: u64, said: &Presence, link| {
+        let told = world.floor.presence(world.now, &format!("a{agent}"), said, link);
+        world.now += 10;
+        told
+    };
+    for agent in 0..300 {
+        presence(&mut world, agent, &ready(&["care"], 1), Some(agent)).unwrap();
+    }
+    assert_eq!(presence(&mut world, 300, &ready(&["care"], 1), Some(300)), Err(Wrong::TooMany));
+    world.floor.open(world.now, opening(1, "care")).unwrap();
+    world.check();
+    presence(&mut world, 3, &shows(Show::Offline), Some(3)).unwrap();
+    presence(&mut world, 300, &ready(&["care"], 1), Some(300)).unwrap();
+    let changes = world.floor.take_changes();
+    assert_eq!(changes.forgotten, ["a3".into()]);
+    assert!(world.floor.agent_key("a3").is_none() && world.floor.agent_key("a300").is_some());
+    assert_eq!(world.floor.queue(0).unwrap().agents.iter().sum::<u32>(), 300);
+    world.check_floor();
 }

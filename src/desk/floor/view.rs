@@ -1,13 +1,13 @@
 //! What is seen of the floor from outside: a customer's place, a group's numbers, why an agent was chosen.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::agent::{Agent, Counted, Show};
 use super::changes::Phase;
-use super::classes::{Want, eligible};
 use super::conversation::Conversation;
-use super::roster::idle_term;
+use super::scoring::{Rank, Terms};
 use super::{ConversationId, Floor};
 
 /// How many of the last waits are remembered.
@@ -122,6 +122,34 @@ pub struct Candidate {
     pub score: i64,
     /// All of them.
     pub terms: Vec<Term>,
+}
+
+/// What would become of a conversation that came now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prospect {
+    /// Who would be asked, the best first.
+    pub candidates: Vec<Candidate>,
+    /// It would wait for this agent alone for a while, who had its customer before.
+    pub waits_for: Option<Arc<str>>,
+    /// Conversations that wait in the group and are not being offered.
+    pub depth: u32,
+    /// The position that it would get; 0: it would be offered at once.
+    pub position: usize,
+}
+
+impl Candidate {
+    pub(super) fn new((score, _, Reverse((_, agent))): Rank, terms: &Terms) -> Self {
+        let Terms { skill, spare, idle, affinity, language, model, .. } = *terms;
+        let named = [
+            ("skill", skill),
+            ("spare", spare),
+            ("idle", idle),
+            ("affinity", affinity),
+            ("language", language),
+            ("model", model),
+        ];
+        Self { agent, score, terms: named.map(|(name, points)| Term { name, points }).to_vec() }
+    }
 }
 
 impl Floor {
@@ -254,47 +282,5 @@ impl Floor {
             target_ms: queue.settings.order.target_ms,
             breached: measured.breached,
         })
-    }
-
-    /// The agents who would be asked for a conversation of this kind now, the best first, with every term.
-    pub fn candidates(
-        &self,
-        now: u64,
-        group: &str,
-        skills: &[Arc<str>],
-        language: Option<&str>,
-        previous: Option<&str>,
-        most: usize,
-    ) -> Vec<Candidate> {
-        let Some(place) = self.places.get(group).copied() else { return Vec::new() };
-        let Some(weights) = self.queues.get(usize::from(place)).map(|queue| queue.settings.weights) else {
-            return Vec::new();
-        };
-        let want = Want { group: place, weight: 1, skills: skills.into(), language: None };
-        let able = self.agents.iter().filter(|(_, agent)| agent.has_room(1) && eligible(agent, &want));
-        let mut found: Vec<(u64, Candidate)> = able
-            .map(|(_, agent)| {
-                let idle_ms = now.saturating_sub(agent.idle_since);
-                let [skill, spare, spoken] = agent.fit(skills, language).terms(&weights);
-                let affinity = i64::from(weights.affinity) * 1000 * i64::from(previous == Some(&*agent.name));
-                let idle = idle_term(&weights, idle_ms);
-                let terms: Vec<Term> = [
-                    ("skill", skill),
-                    ("spare", spare),
-                    ("idle", idle),
-                    ("affinity", affinity),
-                    ("language", spoken),
-                ]
-                .map(|(name, points)| Term { name, points })
-                .to_vec();
-                let score = terms.iter().map(|term| term.points).sum();
-                (agent.idle_since, Candidate { agent: agent.name.clone(), score, terms })
-            })
-            .collect();
-        found.sort_by(|(a_idle, a), (b_idle, b)| {
-            (b.score, a_idle, &a.agent).cmp(&(a.score, b_idle, &b.agent))
-        });
-        found.truncate(most);
-        found.into_iter().map(|(_, candidate)| candidate).collect()
     }
 }

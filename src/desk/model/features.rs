@@ -24,7 +24,7 @@ pub enum FeatureSource {
     MessageLength,
     /// `conversation.priority`
     Priority,
-    /// `conversation.waited_s`: the seconds since it came into the queue.
+    /// `conversation.waited_s`: the seconds since it first came, as in the order of the queue.
     Waited,
     /// `conversation.skills`: how many skills it wants.
     Skills,
@@ -39,15 +39,15 @@ pub enum FeatureSource {
     AgentSpare,
     /// `agent.idle_s`: the seconds since the agent was given something.
     AgentIdle,
-    /// `agent.skill`: the agent's mean level in the skills that are wanted.
+    /// `agent.skill`: the agent's mean level in the skills that are wanted; missing if none is.
     AgentSkill,
     /// `agent.affinity`: 1 if the agent had this customer before, else 0.
     AgentAffinity,
     /// `agent.language`: 1 if the agent speaks the customer's language, else 0.
     AgentLanguage,
-    /// `now.hour`: 0 to 23 in the tenant's time zone.
+    /// `now.hour`: 0 to 23 in the tenant's time zone, when the conversation was opened.
     Hour,
-    /// `now.weekday`: 1, Monday, to 7, in the tenant's time zone.
+    /// `now.weekday`: 1, Monday, to 7, likewise.
     Weekday,
 }
 
@@ -150,6 +150,11 @@ pub(super) fn customer(sources: &[FeatureSource], context: Option<&Context>) -> 
         Some(fields.and_then(|fields| number(fields, field)))
     };
     sources.iter().filter_map(number).collect()
+}
+
+/// One field of a document, likewise.
+pub(super) fn field(context: &Context, name: &str) -> Option<f32> {
+    context.value().downcast_ref::<CelMap<'static>>().and_then(|fields| number(fields, name))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a model works with 32 bits")]

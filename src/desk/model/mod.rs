@@ -12,6 +12,7 @@
 
 mod features;
 mod flaw;
+mod inputs;
 mod place;
 mod read;
 mod trees;
@@ -20,15 +21,17 @@ use std::fmt;
 
 pub use features::{FeatureError, FeatureSource, Features};
 pub use flaw::{ModelError, ModelFlaw};
+pub(in crate::desk) use inputs::InputsRecord;
+pub use inputs::{Fields, Inputs};
 
 use super::json::Context;
 use trees::{Group, Node};
 
 /// The largest file in bytes.
-const MAX_BYTES: usize = 16 << 20;
+const MAX_BYTES: usize = Scorer::MAX_BYTES;
 
 /// The most features of a model: as many values are laid out for each score.
-const MAX_FEATURES: usize = 64;
+const MAX_FEATURES: usize = Scorer::MAX_FEATURES;
 
 /// The most trees of a model.
 const MAX_TREES: usize = 10_000;
@@ -63,6 +66,12 @@ enum Output {
 }
 
 impl Scorer {
+    /// The largest file in bytes.
+    pub const MAX_BYTES: usize = 16 << 20;
+
+    /// The most features of a model.
+    pub const MAX_FEATURES: usize = 64;
+
     /// Reads a model's file. `features` says where the value of each of its features comes from, in their order; if the
     /// model has names for them, they must be the same.
     ///
