@@ -18,7 +18,7 @@ const FORM: u8 = 1;
 
 /// Marks of messages that are remembered, of the customer and of all others: a message that comes again finds its own
 /// among the last so many of its side, however much the other side has written meanwhile.
-const MARKS: usize = 32;
+const MARKS: usize = 128;
 
 /// Messages that a block of a transcript has at most, and their bytes.
 const BLOCK: usize = 64;
