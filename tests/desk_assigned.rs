@@ -518,3 +518,34 @@ group = "care"
     assert_eq!(board.until("queue/care/state", "status", "open")["depth"], 0);
     desk.close();
 }
+
+#[test]
+fn without_a_store_the_last_messages_of_a_conversation_are_there() {
+    let desk = own(Some(RULES), |_| {});
+    let mut anna = agent(&desk, "anna", &["care"], 1);
+    let mut carl = customer(&desk, "carl");
+    carl.say("customer/carl/up", "message 1");
+    let v = accept(&mut anna, "anna");
+    for number in 2..=300 {
+        carl.say("customer/carl/up", format!("message {number}"));
+    }
+    for seq in 1..=300 {
+        assert_eq!(anna.json_on(&format!("agent/anna/inbox/{v}"))["seq"], seq);
+    }
+    carl.client.subscribe_amid_traffic(&[&format!("{PREFIX}customer/carl/answer")]);
+    let (mut first, mut before) = (301, json!(301));
+    while !before.is_null() {
+        carl.say("customer/carl/ask", json!({"verb": "transcript", "before": before}).to_string());
+        let mut page = carl.json_on("customer/carl/answer");
+        before = page["before"].take();
+        for message in page["messages"].as_array().unwrap().iter().rev() {
+            first -= 1;
+            assert_eq!(
+                (&message["seq"], &message["body"]),
+                (&json!(first), &json!(format!("message {first}")))
+            );
+        }
+    }
+    assert!((300 - 128..=300 - 63).contains(&first), "{first}");
+    desk.close();
+}

@@ -75,6 +75,10 @@ impl Core {
     /// Moves what makes a block from the tail into the transcript.
     pub(super) fn seal(&mut self, key: &Arc<str>, all: bool) {
         if !self.clients.ledger.on() {
+            // Nobody keeps transcripts: what an agent has had goes, but for the last of it.
+            if let Some(thread) = self.threads.open.get_mut(key) {
+                while thread.seal(false).is_some() {}
+            }
             return;
         }
         while let Some(thread) = self.threads.open.get_mut(key)
