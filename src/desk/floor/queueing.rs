@@ -1,7 +1,5 @@
 //! Into a queue and out of it.
 
-use std::sync::Arc;
-
 use smallvec::SmallVec;
 
 use super::changes::Phase;
@@ -197,17 +195,6 @@ impl Floor {
         let order = &queue.settings.order;
         let spot = Spot::new(order, wanted.priority, wanted.arrived, u32::MAX, self.now);
         self.ahead_in(group, order, spot) + 1
-    }
-
-    /// The beginning of what a customer writes has changed.
-    pub fn preview(&mut self, conversation: u128, preview: Arc<str>) {
-        if let Ok(key) = self.find(conversation)
-            && let Some(conversation) = self.conversations.get_mut(key as usize)
-            && conversation.phase.waits()
-        {
-            conversation.preview = preview;
-            self.touch(key);
-        }
     }
 
     /// An offer is over, if one is open: the agent has room again.
