@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Restart(Restart),
     /// Latency at a fixed rate
     Latency(Latency),
+    /// Customers and agents of a desk: is its queue what theory says, and what does it carry
+    Desk(Desk),
     /// A server: the bare relay that shows what sockets cost, to compare with
     Floor(Floor),
     /// Runs the table against the floor and brokers by command line, and prints medians and ratios
@@ -321,6 +323,64 @@ pub(crate) struct Latency {
     pub(crate) rate: u32,
     #[arg(long, default_value_t = 10)]
     pub(crate) pairs: usize,
+}
+
+/// `desk`. The broker needs rules like those of `loadtest/desk.toml`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Desk {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    #[arg(long, default_value_t = 10)]
+    pub(crate) agents: u32,
+    /// Conversations that an agent has at the same time
+    #[arg(long, default_value_t = 1)]
+    pub(crate) capacity: u32,
+    /// Work that comes, as a part of what all agents can do; 1 and more only with --patience
+    #[arg(long, default_value_t = 0.7)]
+    pub(crate) load: f64,
+    /// Seconds that an agent has to do with a conversation, on average (exponential)
+    #[arg(long, default_value_t = 0.5)]
+    pub(crate) handling: f64,
+    /// Seconds that a customer waits before it leaves, on average (exponential); 0: for ever
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) patience: f64,
+    /// Messages of the customer in a conversation, at least 1: one opens it, the others come while it is handled
+    #[arg(long, default_value_t = 3)]
+    pub(crate) messages: u32,
+    /// Bytes of a message's text, at least 64
+    #[arg(long, default_value_t = 200)]
+    pub(crate) size: usize,
+    /// Seconds that an agent looks at an offer, on average (exponential)
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) think: f64,
+    /// The part of the offers that is rejected
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) reject: f64,
+    /// The part of the offers that is not answered at all
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) ignore: f64,
+    /// Seconds within which a customer should be answered: the service level
+    #[arg(long, default_value_t = 0.1)]
+    pub(crate) within: f64,
+    /// Fail if a figure is farther than this part from what theory says
+    #[arg(long)]
+    pub(crate) tolerance: Option<f64>,
+    /// Connections of customers; 0: as many as will be enough
+    #[arg(long, default_value_t = 0)]
+    pub(crate) customers: usize,
+    /// Every agent has all its conversations, and each customer sends as much as it may: what the desk carries
+    #[arg(long)]
+    pub(crate) closed_loop: bool,
+    /// With --closed-loop: messages of a customer under way that the agent does not have, or are not acknowledged
+    #[arg(long, default_value_t = 8)]
+    pub(crate) window: usize,
+    #[arg(long, default_value = "main")]
+    pub(crate) tenant: String,
+    #[arg(long, default_value = "care")]
+    pub(crate) group: String,
+    /// The same seed draws the same customers
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
 }
 
 /// `floor`

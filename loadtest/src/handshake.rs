@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use crate::packets::{Dialect, Granted, Identity, describe};
 use crate::swarm::{LinkId, Swarm, Talk, Then};
-use crate::wire::Frame;
+use crate::wire::{self, Frame, put_ack};
 use std::time::{Duration, Instant};
 
 /// Connections under way at the same time: less than any listener's backlog.
@@ -19,6 +19,8 @@ pub(crate) struct Client {
     pub(crate) identity: Identity,
     pub(crate) filters: Vec<String>,
     pub(crate) qos: u8,
+    /// Messages that come during the set-up, as retained ones do, are of no interest; else they are a fault.
+    pub(crate) overhears: bool,
 }
 
 impl Client {
@@ -127,6 +129,12 @@ impl Handshake {
             }
             9 => {
                 self.dialect.suback(frame, client.qos)?;
+            }
+            3 if client.overhears => {
+                if let Some(publish) = wire::publish(frame, self.dialect.is_v5()).filter(|p| p.qos == 1) {
+                    put_ack(out, 0x40, publish.id);
+                }
+                return Ok(());
             }
             _ => {
                 return Err(Failure::Broker(format!(

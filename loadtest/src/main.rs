@@ -5,6 +5,7 @@ mod arguments;
 mod churn;
 mod compare;
 mod conn;
+mod desk;
 mod failure;
 mod floor;
 mod folder;
@@ -85,6 +86,7 @@ fn measure(command: &Command) -> Result<Report, Failure> {
         Command::Offline(options) => offline::run(options),
         Command::Restart(options) => restart::run(options),
         Command::Latency(options) => latency::run(options),
+        Command::Desk(options) => desk::run(options),
         Command::Floor(_) | Command::Compare(_) => Err(Failure::Usage("nothing is measured here".to_owned())),
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Identity {
     pub(crate) resume: bool,
     /// Topic aliases this client takes from the broker (MQTT 5).
     pub(crate) alias_maximum: u16,
+    /// Topic and payload of a will at QoS 1.
+    pub(crate) will: Option<(String, String)>,
 }
 
 /// What a PUBLISH looks like apart from its topic, identifier and payload.
@@ -87,12 +89,18 @@ impl Dialect {
                 let mut packet = v4::Connect::new(&identity.client_id);
                 packet.keep_alive = identity.keep_alive;
                 packet.clean_session = !identity.persistent;
+                packet.last_will = identity.will.as_ref().map(|(topic, payload)| {
+                    v4::LastWill::new(topic, payload.as_str(), QoS::AtLeastOnce, false)
+                });
                 packet.write(&mut out)
             }
             Self::V5 => {
                 let mut packet = v5::Connect::new(&identity.client_id);
                 packet.keep_alive = identity.keep_alive;
                 packet.clean_session = !identity.resume;
+                packet.last_will = identity.will.as_ref().map(|(topic, payload)| {
+                    v5::LastWill::new(topic, payload.as_str(), QoS::AtLeastOnce, false)
+                });
                 packet.properties = Some(v5::ConnectProperties {
                     session_expiry_interval: identity.persistent.then_some(u32::MAX),
                     receive_maximum: Some(u16::MAX),
@@ -145,18 +153,29 @@ impl Dialect {
         shape: PublishShape,
         payload: Vec<u8>,
     ) -> Result<Vec<u8>, Failure> {
+        self.publish_as(1, topic, shape, payload)
+    }
+
+    /// A whole PUBLISH with this identifier where there is one.
+    pub(crate) fn publish_as(
+        self,
+        id: u16,
+        topic: &str,
+        shape: PublishShape,
+        payload: Vec<u8>,
+    ) -> Result<Vec<u8>, Failure> {
         let qos = quality(shape.qos)?;
         let mut out = BytesMut::new();
         match self {
             Self::V311 => {
                 let mut packet = v4::Publish::new(topic, qos, payload);
-                packet.pkid = 1;
+                packet.pkid = id;
                 packet.retain = shape.retain;
                 packet.write(&mut out)
             }
             Self::V5 => {
                 let mut packet = v5::Publish::new(topic, qos, payload);
-                packet.pkid = 1;
+                packet.pkid = id;
                 packet.retain = shape.retain;
                 packet.properties = Some(v5::PublishProperties {
                     payload_format_indicator: None,

@@ -1,5 +1,6 @@
 //! What a run found: one line of JSON.
 
+use crate::desk::Figures;
 use crate::failure::Failure;
 use crate::histogram::Histogram;
 use crate::process::{Cpu, Process};
@@ -63,6 +64,9 @@ pub(crate) struct Report {
     /// `restart`: each start of the broker.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) started: Vec<Started>,
+    /// `desk`: how the queue did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) desk: Option<Box<Figures>>,
     /// What the payloads say that they belong to.
     #[serde(skip)]
     pub(crate) run: u32,
