@@ -1,5 +1,6 @@
 //! Switchboard: an MQTT 3.1.1 and 5 broker with a desk that brings customers' conversations to agent groups.
 
+pub mod auth;
 pub mod clock;
 pub mod config;
 pub mod desk;

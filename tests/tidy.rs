@@ -34,6 +34,7 @@ const WALLS: &[Wall] = &[
         may_name: &["spelling"],
         why: "it is pure, and its rules are those of people, not of a file or of MQTT: config reads them, shard asks them",
     },
+    Wall { module: "auth", may_name: &["spelling", "topic"], why: PURE },
     Wall { module: "clock", may_name: &["message"], why: "all that needs the time stands above it" },
     Wall {
         module: "metrics",
@@ -47,7 +48,7 @@ const WALLS: &[Wall] = &[
     },
     Wall {
         module: "config",
-        may_name: &["desk", "spelling", "telemetry", "topic"],
+        may_name: &["auth", "desk", "spelling", "telemetry", "topic"],
         why: "it makes what the parts ask for and runs none of them",
     },
     Wall {
@@ -68,6 +69,7 @@ const WALLS: &[Wall] = &[
     Wall {
         module: "shard",
         may_name: &[
+            "auth",
             "clock",
             "config::settings",
             "desk",
@@ -89,6 +91,7 @@ const WALLS: &[Wall] = &[
     Wall {
         module: "net",
         may_name: &[
+            "auth",
             "clock",
             "config::settings",
             "http",
@@ -103,7 +106,18 @@ const WALLS: &[Wall] = &[
     },
     Wall {
         module: "server",
-        may_name: &["clock", "config::settings", "desk", "http", "metrics", "net", "shard", "store", "sys"],
+        may_name: &[
+            "auth",
+            "clock",
+            "config::settings",
+            "desk",
+            "http",
+            "metrics",
+            "net",
+            "shard",
+            "store",
+            "sys",
+        ],
         why: "it starts the parts with settings that are ready and does none of their work",
     },
 ];
