@@ -362,7 +362,7 @@ pub(crate) struct Desk {
     /// Seconds within which a customer should be answered: the service level
     #[arg(long, default_value_t = 0.1)]
     pub(crate) within: f64,
-    /// Fail if a figure is farther than this part from what theory says
+    /// Fail if a figure is farther than this part from theory, without the luck of the draws
     #[arg(long)]
     pub(crate) tolerance: Option<f64>,
     /// Connections of customers; 0: as many as will be enough

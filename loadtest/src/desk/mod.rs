@@ -237,11 +237,12 @@ pub(crate) fn run(options: &Desk) -> Result<Report, Failure> {
     report.window = options.closed_loop.then_some(options.window);
     (report.rss_kb_start, report.rss_kb_end) = (rss_kb_start, meter.rss_kb()?);
     report.enter(&stretch, delivered);
-    if let Some((tolerance, (queue, theory))) = options.tolerance.zip(figures.queue.zip(figures.theory)) {
-        let (far, what) = queue.distance(&theory);
+    if let Some((tolerance, (queue, ideal))) = options.tolerance.zip(figures.queue.zip(figures.ideal)) {
+        let (far, what) = queue.distance(&ideal);
         if far > tolerance {
-            let (far, tolerance) = (100.0 * far, 100.0 * tolerance);
-            report.fault(format!("{what} is {far:.1} % from what theory says, and may be {tolerance:.1} %"));
+            let (far, most) = (100.0 * far, 100.0 * tolerance);
+            report
+                .fault(format!("{what} is {far:.1} % from what it would be by theory; at most {most:.1} %"));
         }
     }
     report.desk = Some(Box::new(figures));

@@ -206,6 +206,24 @@ mod tests {
     }
 
     #[test]
+    fn the_longer_the_closer_to_erlang_c() {
+        let mut rng = fastrand::Rng::with_seed(0);
+        let centre = Centre { places: 10, rate: 35.0, handling: 0.2, patience: None, target: 0.1 };
+        let mut arrives = 0;
+        let draws: Vec<_> = (0..1_000_000)
+            .map(|_| {
+                arrives += super::super::exponential(&mut rng, 1.0 / centre.rate);
+                let handling = super::super::exponential(&mut rng, centre.handling);
+                Draw { arrives, handling, patience: super::super::NEVER }
+            })
+            .collect();
+        let waits = ideal(&draws, centre.places);
+        let outcomes = draws.iter().zip(waits).map(|(draw, wait)| (*draw, wait != Some(0), wait));
+        let (far, what) = Queue::of(outcomes, 100_000_000).distance(&centre.expected().unwrap());
+        assert!(far < 0.02, "{what}: {far}");
+    }
+
+    #[test]
     fn distance_names_what_is_farthest() {
         let one = Queue { waited: 0.5, mean_wait_ms: 10.0, within_target: Some(0.9), abandoned: 0.0 };
         assert!(one.distance(&one).0 < 1e-12);
