@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use sd_notify::NotifyState;
 use switchboard::config::exposure::{Exposure, exposures};
 use switchboard::config::{self, DEFAULT_FILE, Loaded, Problem};
+use switchboard::net::tls::Identity;
 use switchboard::{Server, telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -123,6 +124,11 @@ fn check_config(arguments: CheckArguments) -> ExitCode {
     let config = arguments.file.or(arguments.like_serve.config);
     match (Configuration { config, ..arguments.like_serve }).read() {
         Ok((file, loaded)) => {
+            let broken = broken_identities(&loaded);
+            if !broken.is_empty() {
+                say(&mut io::stdout(), broken);
+                return ExitCode::from(EXIT_CONFIG);
+            }
             say(&mut io::stdout(), [summary(file.as_deref(), &loaded)]);
             let open = exposures(&loaded.settings, &[], None);
             let doubtful = open.iter().filter(|exposure| exposure.doubtful);
@@ -131,6 +137,17 @@ fn check_config(arguments: CheckArguments) -> ExitCode {
         }
         Err(problems) => refuse(&mut io::stdout(), &problems),
     }
+}
+
+/// What is wrong with the files of listeners that speak TLS.
+fn broken_identities(loaded: &Loaded) -> Vec<String> {
+    let listeners = loaded.settings.listeners.iter();
+    let broken = listeners.filter_map(|listener| {
+        let error =
+            Identity::load(listener.tls.as_ref()?, listener.websocket.is_some(), &config::read_pem).err()?;
+        Some(format!("listener {}: {error}", listener.name))
+    });
+    broken.collect()
 }
 
 fn maintain(question: Question) -> ExitCode {

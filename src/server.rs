@@ -8,13 +8,16 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use mio::{Poll, Waker};
+use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
-use crate::config::settings::{MAX_SHARDS, Settings};
+use crate::config::read_pem;
+use crate::config::settings::{ListenerSettings, MAX_SHARDS, Settings};
 use crate::desk::Routing;
 use crate::http::{self, HttpState, Pulse, Readiness};
 use crate::metrics::{Counters, Gauges, Registry, StoreFigures, StoreHandles, UPKEEP_INTERVAL};
+use crate::net::tls::{Identity, TlsError};
 use crate::net::{self, BindError, Bound, Command, Driver, Loops, Reach, SharedLoops, Stopped, WAKER};
 use crate::shard::restore::restore;
 use crate::shard::{Core, Exchange, ShardId};
@@ -46,6 +49,14 @@ pub enum StartError {
     /// A listener could not be opened.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// A listener's TLS is not as it should be.
+    #[error("listener {listener}: {source}")]
+    Tls {
+        /// Name in the configuration.
+        listener: String,
+        /// What is wrong.
+        source: TlsError,
+    },
     /// The HTTP listener could not be opened.
     #[error("http: cannot listen on {address}: {source}")]
     Http {
@@ -108,6 +119,14 @@ impl Drop for Alarm {
     }
 }
 
+/// What a listener's handshakes are made with.
+fn identity(listener: &ListenerSettings) -> Result<Option<RwLock<Identity>>, StartError> {
+    let Some(tls) = &listener.tls else { return Ok(None) };
+    let loaded = Identity::load(tls, listener.websocket.is_some(), &read_pem);
+    let identity = loaded.map_err(|source| StartError::Tls { listener: listener.name.clone(), source })?;
+    Ok(Some(RwLock::new(identity)))
+}
+
 impl Server {
     /// Brings back what the store has kept, opens all listeners and starts a thread for each shard. Clients are let in
     /// when this returns.
@@ -133,6 +152,7 @@ impl Server {
         for listener in &settings.listeners {
             bound.push(net::bind(listener, shards)?);
         }
+        let identities = settings.listeners.iter().map(identity).collect::<Result<_, _>>()?;
         let http = settings.http.as_ref().map(|http| open_http(http.bind)).transpose()?;
         let polls: Vec<Poll> = (0..shards).map(|_| Poll::new()).collect::<io::Result<_>>()?;
         let reach: Vec<Reach> = polls
@@ -141,8 +161,13 @@ impl Server {
             .collect::<io::Result<_>>()?;
         let open = bound.iter().map(|_| AtomicUsize::new(0)).collect();
         let pulse = Arc::new(Pulse::new(shards, clock.mono()));
-        let loops: SharedLoops =
-            Arc::new(Loops { reach, open, pulse: pulse.clone(), most: most_connections(&settings) });
+        let loops: SharedLoops = Arc::new(Loops {
+            reach,
+            identities,
+            open,
+            pulse: pulse.clone(),
+            most: most_connections(&settings),
+        });
         if let Some(store) = &store {
             let loops = loops.clone();
             store.on_commit(Box::new(move |lane| loops.wake(lane)));

@@ -109,6 +109,7 @@ const WALLS: &[Wall] = &[
         may_name: &[
             "auth",
             "clock",
+            "config::read_pem",
             "config::settings",
             "desk",
             "http",

@@ -49,7 +49,13 @@ fn mqtt(listener: &ListenerSettings, address: SocketAddr) -> Exposure {
         (false, _) => ("nobody: clients without a login are refused, and there are no logins", true),
     };
     let door = format!("listener {}", listener.name);
-    Exposure { door, address, speaks: "MQTT, plain text", open_to, doubtful }
+    let speaks = match (&listener.websocket, &listener.tls) {
+        (None, None) => "MQTT, plain text",
+        (None, Some(_)) => "MQTT over TLS",
+        (Some(_), None) => "MQTT over WebSocket, plain text",
+        (Some(_), Some(_)) => "MQTT over WebSocket and TLS",
+    };
+    Exposure { door, address, speaks, open_to, doubtful }
 }
 
 fn metrics(address: SocketAddr) -> Exposure {

@@ -6,6 +6,7 @@
 mod arguments;
 pub mod exposure;
 mod fit;
+mod listener;
 pub mod problem;
 mod raw;
 mod resolve;
@@ -33,6 +34,9 @@ pub const DEFAULT_FILE: &str = "conf/switchboard.toml";
 
 /// The longest file that is read, in bytes: a hundred times the shipped ones is no configuration.
 const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// Revocation lists may be long.
+const MAX_PEM_BYTES: u64 = 16 << 20;
 
 /// A configuration without a problem.
 #[derive(Clone)]
@@ -83,7 +87,7 @@ fn read(text: &str, file: &Path, name: &str, arguments: &[String]) -> Result<Loa
     let (raw, unread) = source.fit::<RawFile>(table);
     problems.extend(unread);
     let raw = raw.unwrap_or_default();
-    let (mut settings, mut problems) = resolve::resolve(source, &raw, problems);
+    let (mut settings, mut problems) = resolve::resolve(source, &raw, file.parent(), problems);
 
     let mut routing = None;
     if let Some(written) = raw.desk.routing.as_ref().filter(|written| !written.get_ref().is_empty()) {
@@ -145,6 +149,19 @@ fn read_file(path: &Path) -> Result<String, Unreadable> {
         return Err(Unreadable::Size);
     }
     Ok(String::from_utf8(bytes)?)
+}
+
+/// What a file of certificates, keys or revocations holds.
+///
+/// # Errors
+/// The system's, and one for a file that is larger than any of these is.
+pub fn read_pem(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_PEM_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_PEM_BYTES {
+        return Err(io::Error::other(format!("more than {}", units::show_bytes(MAX_PEM_BYTES))));
+    }
+    Ok(bytes)
 }
 
 /// [`DEFAULT_FILE`], if it is there.

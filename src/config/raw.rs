@@ -40,6 +40,41 @@ pub(super) struct RawListener {
     pub(super) max_connections: Count,
     pub(super) connect_timeout: Measured,
     pub(super) accept_backlog: Count,
+    pub(super) tls: Option<RawTls>,
+    pub(super) websocket: Option<RawWebSocket>,
+    pub(super) proxy: Option<RawProxy>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct RawTls {
+    pub(super) certificate: Word,
+    pub(super) key: Word,
+    pub(super) further: Vec<Spanned<RawCertificate>>,
+    pub(super) oldest: Word,
+    pub(super) client_certificate: Word,
+    pub(super) client_ca: Word,
+    pub(super) client_crl: Word,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct RawCertificate {
+    pub(super) certificate: Word,
+    pub(super) key: Word,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct RawWebSocket {
+    pub(super) path: Word,
+    pub(super) origins: Vec<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct RawProxy {
+    pub(super) from: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -3,20 +3,21 @@
 //! A wrong value is told and its default taken in its place, so that one run finds everything.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::Spanned;
 
+use super::listener::listener;
 use super::problem::{Problems, Source};
-use super::raw::{RawFile, RawGroup, RawListener};
+use super::raw::{RawFile, RawGroup};
 use super::settings::{
     GroupRule, HttpSettings, LimitSettings, ListenerSettings, LogFormat, LogSettings, MAX_SHARDS, Overflow,
     RetainedSettings, SessionSettings, Settings, SharingSettings, StoreSettings, Strategy, SysSettings,
     cores,
 };
 use super::units::{show_bytes, show_duration};
-use super::values::{ADDRESS, PLENTY, Values, switch};
+use super::values::{PLENTY, Values, switch};
 use crate::spelling::suggest;
 use crate::telemetry;
 use crate::topic::{self, FilterError, parse_filter};
@@ -41,9 +42,14 @@ const OVERFLOWS: [(&str, Overflow); 4] = [
 const FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
 
 /// What a file comes to, and what is wrong with it beside `unread`. `desk.routing` is left out: it is another
-/// file, for [`super::load`] to read.
-pub(super) fn resolve(source: &Source<'_>, raw: &RawFile, unread: Problems) -> (Settings, Problems) {
-    let values = Values { source, problems: unread };
+/// file, for [`super::load`] to read. Other paths are relative to `folder`, in arguments to the working directory.
+pub(super) fn resolve(
+    source: &Source<'_>,
+    raw: &RawFile,
+    folder: Option<&Path>,
+    unread: Problems,
+) -> (Settings, Problems) {
+    let values = Values { source, folder, problems: unread };
     let mut resolve = Resolve { raw, default: Settings::default(), values };
     let settings = resolve.settings();
     resolve.distinct_addresses(&settings);
@@ -106,44 +112,7 @@ impl Resolve<'_> {
             self.values.problem(&first.span(), "listener", wrong, format!("at most {MAX_LISTENERS}"));
             named.truncate(MAX_LISTENERS);
         }
-        named.into_iter().map(|(name, raw)| self.listener(name, raw)).collect()
-    }
-
-    fn listener(&mut self, name: &Spanned<String>, raw: &RawListener) -> ListenerSettings {
-        let default = ListenerSettings::default();
-        let key = |key: &str| format!("listener.{}.{key}", name.get_ref());
-        let values = &mut self.values;
-        let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-        if !(1..=32).contains(&name.get_ref().len()) || !name.get_ref().chars().all(known) {
-            let wrong = format!("{:?} is no name for a listener", name.get_ref());
-            values.problem(&name.span(), "listener", wrong, "1 to 32 letters, digits, - or _");
-        }
-        if raw.bind.is_none() && !values.told(&key("bind")) {
-            values.problem(&name.span(), &key("bind"), "missing", ADDRESS);
-        }
-        let bind = values.address(&key("bind"), &raw.bind, default.bind);
-        let connections = (&raw.max_connections, default.max_connections);
-        let timeout = (&raw.connect_timeout, default.connect_timeout);
-        let backlog = (&raw.accept_backlog, default.accept_backlog);
-        ListenerSettings {
-            name: name.get_ref().clone(),
-            bind,
-            allow_anonymous: switch(&raw.allow_anonymous, bind.ip().is_loopback()),
-            max_connections: values.count(
-                &key("max_connections"),
-                connections.0,
-                connections.1,
-                1..=100_000_000,
-            ),
-            connect_timeout: values.duration(
-                &key("connect_timeout"),
-                timeout.0,
-                timeout.1,
-                // As far as the timer wheel reaches.
-                SECOND..=100 * SECOND,
-            ),
-            accept_backlog: values.count(&key("accept_backlog"), backlog.0, backlog.1, 1..=65_535),
-        }
+        named.into_iter().map(|(name, raw)| listener(&mut self.values, name, raw)).collect()
     }
 
     fn limits(&mut self) -> LimitSettings {

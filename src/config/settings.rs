@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 pub use crate::desk::Strategy;
 
 /// Everything a server is started with.
@@ -88,6 +90,80 @@ pub struct ListenerSettings {
     pub connect_timeout: Duration,
     /// Connections that the system keeps ready to be accepted, per shard.
     pub accept_backlog: u32,
+    /// TLS; `None`: plain text.
+    pub tls: Option<TlsSettings>,
+    /// MQTT within WebSocket; `None`: MQTT itself.
+    pub websocket: Option<WebSocketSettings>,
+    /// Every connection begins with a PROXY protocol header that says who it really is; `None`: none does.
+    pub proxy: Option<ProxySettings>,
+}
+
+/// How a listener speaks TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// For clients that ask for no name, or for one that no other has.
+    pub certificate: CertificateFiles,
+    /// For clients that ask for a name in one of these (SNI, RFC 6066).
+    pub further: Vec<CertificateFiles>,
+    /// The oldest version spoken.
+    pub oldest: TlsVersion,
+    /// Whether clients show certificates.
+    pub client_certificate: ClientCertificate,
+    /// Who may have issued those; PEM.
+    pub client_ca: Option<PathBuf>,
+    /// Which of those are revoked; PEM, each signed by one of the former.
+    pub client_crl: Option<PathBuf>,
+}
+
+/// A certificate and its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate, then those that lead to its root; PEM.
+    pub certificate: PathBuf,
+    /// PEM: PKCS #8, PKCS #1 or SEC1.
+    pub key: PathBuf,
+}
+
+/// Versions of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// 1.2, with forward secrecy and authenticated encryption only.
+    V12,
+    /// 1.3
+    V13,
+}
+
+/// Whether clients show certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientCertificate {
+    /// Nobody is asked.
+    None,
+    /// Everybody is asked; a wrong one is refused, none is not.
+    Optional,
+    /// Nobody comes in without.
+    Required,
+}
+
+/// How a listener speaks WebSocket (RFC 6455).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebSocketSettings {
+    /// Path of the request.
+    pub path: String,
+    /// Pages whose scripts may connect, as browsers say it in `Origin`; empty: all. Clients that are no browsers say none.
+    pub origins: Vec<String>,
+}
+
+impl Default for WebSocketSettings {
+    fn default() -> Self {
+        Self { path: "/mqtt".to_owned(), origins: Vec::new() }
+    }
+}
+
+/// From whom a listener takes PROXY protocol headers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProxySettings {
+    /// Everybody else is refused.
+    pub from: Vec<IpNet>,
 }
 
 impl Default for ListenerSettings {
@@ -100,6 +176,9 @@ impl Default for ListenerSettings {
             max_connections: 1_000_000,
             connect_timeout: Duration::from_secs(10),
             accept_backlog: 4096,
+            tls: None,
+            websocket: None,
+            proxy: None,
         }
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::raw::{
-    RawDesk, RawGroup, RawHttp, RawLimits, RawListener, RawLog, RawRetained, RawSession, RawSharing,
-    RawStore, RawSys,
+    RawCertificate, RawDesk, RawGroup, RawHttp, RawLimits, RawListener, RawLog, RawProxy, RawRetained,
+    RawSession, RawSharing, RawStore, RawSys, RawTls, RawWebSocket,
 };
 use super::settings::{
     GroupRule, HttpSettings, LimitSettings, ListenerSettings, LogFormat, LogSettings, Overflow,
@@ -86,10 +86,21 @@ fn the_shipped_file_has_every_key_in_its_table() {
         for key in keys {
             let (header, keys) = match key.as_str() {
                 "group" => ("# [[sharing.group]]", super::tests::keys::<RawGroup>()),
+                "tls" => ("# [listener.secure.tls]", super::tests::keys::<RawTls>()),
+                "websocket" => ("# [listener.web.websocket]", super::tests::keys::<RawWebSocket>()),
+                "proxy" => ("# [listener.web.proxy]", super::tests::keys::<RawProxy>()),
                 _ => (header.as_str(), vec![key]),
             };
             for key in keys {
-                assert!(documents(header, &key), "{header} {key} is not in conf/switchboard.toml");
+                let (header, keys) = match key.as_str() {
+                    "further" => {
+                        ("# [[listener.secure.tls.further]]", super::tests::keys::<RawCertificate>())
+                    }
+                    _ => (header, vec![key]),
+                };
+                for key in keys {
+                    assert!(documents(header, &key), "{header} {key} is not in conf/switchboard.toml");
+                }
             }
         }
     }
@@ -192,6 +203,7 @@ fn other() -> Settings {
                 max_connections: 7,
                 connect_timeout: Duration::from_secs(3),
                 accept_backlog: 8,
+                ..ListenerSettings::default()
             },
             ListenerSettings {
                 name: "alone".to_owned(),
@@ -356,14 +368,32 @@ const WRONG: &[(&str, &[&str])] = &[
     ),
     // Unknown keys at every depth.
     (
-        "shard = 2\n[sesion]\n[limits]\nmax_paket = \"1KiB\"\n[listener.x]\nbind = \"[::1]:1\"\ntls = true\n\
+        "shard = 2\n[sesion]\n[limits]\nmax_paket = \"1KiB\"\n[listener.x]\nbind = \"[::1]:1\"\nssl = true\n\
          [[sharing.group]]\nname = \"a\"\nmatch = \"a\"\nstrategy = \"random\"\n",
         &[
             "f.toml:1:1  shard: unknown key; did you mean \"shards\"?",
             "f.toml:2:2  sesion: unknown key; did you mean \"session\"?",
             "f.toml:4:1  limits.max_paket: unknown key; did you mean \"max_packet\"?",
-            "f.toml:7:1  listener.x.tls: unknown key; one of bind, allow_anonymous, max_connections, connect_timeout, accept_backlog",
+            "f.toml:7:1  listener.x.ssl: unknown key; one of bind, allow_anonymous, max_connections, connect_timeout, accept_backlog, tls, websocket, proxy",
             "f.toml:9:1  sharing.group.name: unknown key; one of match, strategy, key_level",
+        ],
+    ),
+    // What is spoken.
+    (
+        "[listener.a]\nbind = \"[::1]:1\"\n[listener.a.tls]\nkey = \"k\"\noldest = \"1.1\"\nclient_crl = \"c\"\n\
+         [[listener.a.tls.further]]\ncertificate = \"d\"\n[listener.a.websocket]\npath = \"mqtt\"\n\
+         origins = [\"example.com\", \"https://example.com\"]\n[listener.a.proxy]\nfrom = [\"10.0.0.0/8\", \"10.0.0.0/33\", \"::1\"]\n\
+         [listener.b]\nbind = \"[::1]:2\"\ntls = { certificate = \"c\", key = \"k\", client_certificate = \"required\" }\nproxy = {}\n",
+        &[
+            "f.toml:1:11  listener.a.tls.certificate: missing; the file with the certificate and those that lead to its root",
+            "f.toml:5:10  listener.a.tls.oldest: \"1.1\" is not known; did you mean \"1.2\"?",
+            "f.toml:6:14  listener.a.tls.client_crl: nobody is asked for a certificate; client_certificate = \"optional\" or \"required\", or leave it out",
+            "f.toml:7:1  listener.a.tls.further.key: missing; the file with the certificate's private key",
+            "f.toml:10:8  listener.a.websocket.path: \"mqtt\" is no path of a request; such as \"/mqtt\"",
+            "f.toml:11:12  listener.a.websocket.origins: \"example.com\" is no origin; such as \"https://desk.example.com\"",
+            "f.toml:13:23  listener.a.proxy.from: \"10.0.0.0/33\" is no network; such as \"10.0.0.0/8\" or \"::1\"",
+            "f.toml:14:11  listener.b.proxy.from: missing; the addresses of the proxies, such as [\"10.0.0.0/8\"]",
+            "f.toml:14:11  listener.b.tls.client_ca: missing; the file with who may have issued clients' certificates",
         ],
     ),
     // Wrong types.

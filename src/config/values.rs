@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::{Range, RangeInclusive};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::Spanned;
@@ -21,6 +22,8 @@ pub(super) const ADDRESS: &str = "an IP address and a port, such as \"127.0.0.1:
 /// Reads values and collects what is wrong with them.
 pub(super) struct Values<'a> {
     pub(super) source: &'a Source<'a>,
+    /// Where the file is.
+    pub(super) folder: Option<&'a Path>,
     pub(super) problems: Problems,
 }
 
@@ -163,6 +166,13 @@ impl Values<'_> {
             self.problem(&written.span(), key, wrong, ADDRESS);
             default
         })
+    }
+
+    /// A file beside this one; in an argument, one in the working directory. `None`: no word, or an empty one.
+    pub(super) fn path(&self, raw: &Word) -> Option<PathBuf> {
+        let written = raw.as_ref().filter(|written| !written.get_ref().is_empty())?;
+        let beside = self.folder.filter(|_| !self.source.is_argument(&written.span()));
+        Some(beside.unwrap_or(Path::new("")).join(written.get_ref()))
     }
 
     pub(super) fn choice<T: Copy>(&mut self, key: &str, raw: &Word, default: T, words: &[(&str, T)]) -> T {

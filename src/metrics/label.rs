@@ -166,6 +166,8 @@ labels! {
         ConnectTimeout = "connect_timeout",
         /// CONNECT was refused; `switchboard_connects_refused_total` says why.
         Refused = "refused",
+        /// No TLS handshake was made, or TLS was broken later.
+        Tls = "tls",
         /// Reading or writing the socket failed.
         SocketError = "socket_error",
         /// Nothing came for one and a half times the keep-alive.

@@ -4,18 +4,21 @@
 //! post what is for other shards; write every connection that has output once. A socket that filled the buffer is read
 //! again in the next turn, after all others, so that one busy client does not starve the rest.
 
+mod accept;
+
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token};
 use tokio::io::Interest as TokioInterest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
+use super::socket::{Layer, Scratch, Socket, Then, Written};
 use super::{Loops, Moving, SharedLoops};
 use crate::clock::Clock;
 use crate::message::Millis;
@@ -34,9 +37,6 @@ const READ_BUFFER: usize = 64 * 1024;
 
 /// Events taken in a turn.
 const EVENTS: usize = 1024;
-
-/// Connections accepted in a turn from one listener.
-const ACCEPTS: usize = 128;
 
 /// Rounds of writing in a turn: a drained buffer may be filled again by what waits behind it.
 const ROUNDS: usize = 4;
@@ -69,8 +69,9 @@ pub struct Driver {
     /// Accept again in the next turn: more may be waiting, or no descriptor was left.
     accept_again: bool,
     accept_failed: bool,
-    sockets: Vec<Option<TcpStream>>,
+    sockets: Vec<Option<Socket>>,
     buffer: Box<[u8]>,
+    scratch: Scratch,
     /// A connection with more unsent bytes is not read. Messages alone never come to that: these are answers.
     most_unsent: usize,
     again: Vec<u32>,
@@ -122,6 +123,7 @@ impl Driver {
             accept_failed: false,
             sockets: Vec::new(),
             buffer: vec![0; READ_BUFFER].into_boxed_slice(),
+            scratch: Scratch::default(),
             again: Vec::new(),
             writing: Vec::new(),
             loops,
@@ -308,65 +310,25 @@ impl Driver {
         // Before looking: what is posted after this wakes again.
         reach.woken.store(false, Ordering::Release);
         let moving = std::mem::take(&mut *reach.sockets.lock());
-        for Moving { stream, bytes, listener } in moving {
+        for Moving { socket, bytes, listener } in moving {
             let key = self.core.adopt(listener);
-            if self.install(key, stream) {
+            if self.install(key, socket) {
                 self.core.receive(key, &bytes);
             }
         }
         self.core.open_mail(|sender| loops.wake(sender));
     }
 
-    fn accept(&mut self, number: usize) {
-        for _ in 0..ACCEPTS {
-            let Some(listener) = self.listeners.get(number).and_then(Option::as_ref) else { return };
-            let stream = match listener.accept() {
-                Ok((stream, _)) => stream,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) => {
-                    self.accept_failed = true;
-                    let failures = &mut self.core.counters().accept_failures;
-                    *failures += 1;
-                    if failures.is_power_of_two() {
-                        tracing::warn!(%error, failures, "a connection could not be accepted");
-                    }
-                    return;
-                }
-            };
-            if self.enter(number) {
-                let key = self.core.accept(number as u16);
-                self.install(key, stream);
-            }
-        }
-        self.accept_again = true;
-    }
-
-    /// Counts a connection in, unless its listener is full.
-    fn enter(&mut self, number: usize) -> bool {
-        let settings = self.core.clients.terms.clone();
-        let (Some(open), Some(listener)) = (self.loops.open.get(number), settings.listener(number as u16))
-        else {
-            return false;
-        };
-        let total: usize = self.loops.open.iter().map(|o| o.load(Ordering::Relaxed)).sum();
-        if open.fetch_add(1, Ordering::Relaxed) < listener.max_connections && total < self.loops.most {
-            return true;
-        }
-        open.fetch_sub(1, Ordering::Relaxed);
-        self.core.counters().connects_refused.bump(crate::metrics::RefuseReason::ConnectionLimit);
-        false
-    }
-
     /// Hangs a socket on the poll under its connection's key.
-    fn install(&mut self, key: u32, mut stream: TcpStream) -> bool {
+    fn install(&mut self, key: u32, mut socket: Socket) -> bool {
         let token = Token(key as usize);
-        let registered =
-            self.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let registered = self.poll.registry().register(&mut socket.stream, token, interest);
         if self.sockets.len() <= key as usize {
             self.sockets.resize_with(key as usize + 1, || None);
         }
         if let Some(place) = self.sockets.get_mut(key as usize) {
-            *place = Some(stream);
+            *place = Some(socket);
         }
         if let Err(error) = registered {
             tracing::error!(%error, "a connection could not be watched");
@@ -394,7 +356,7 @@ impl Driver {
 
     /// Reads once. `more`: a socket whose end was announced, or that was full, says so only once.
     fn read(&mut self, key: u32, more: bool) {
-        let Some(stream) = self.sockets.get_mut(key as usize).and_then(Option::as_mut) else { return };
+        let Some(socket) = self.sockets.get_mut(key as usize).and_then(Option::as_mut) else { return };
         let Some(client) = self.core.clients.connections.get_mut(key as usize) else { return };
         if client.paused {
             return;
@@ -404,13 +366,16 @@ impl Driver {
             self.core.clients.counters.reads_paused += 1;
             return;
         }
-        match stream.read(&mut self.buffer) {
+        let layered = socket.layers.is_some();
+        match socket.stream.read(&mut self.buffer) {
             Ok(0) => self.gone(key, CloseReason::ClientGone),
             Ok(n) => {
                 if n == self.buffer.len() || more {
                     self.read_again(key);
                 }
-                if let Some(bytes) = self.buffer.get(..n) {
+                if layered {
+                    self.peel(key, n);
+                } else if let Some(bytes) = self.buffer.get(..n) {
                     self.core.receive(key, bytes);
                 }
             }
@@ -418,6 +383,34 @@ impl Driver {
             Err(error) if error.kind() == ErrorKind::Interrupted => self.read_again(key),
             Err(_) => self.gone(key, CloseReason::SocketError),
         }
+    }
+
+    /// Gives the core what the first bytes of the buffer say in MQTT.
+    fn peel(&mut self, key: u32, count: usize) {
+        let Some(socket) = self.sockets.get_mut(key as usize).and_then(Option::as_mut) else { return };
+        let (Some(layers), Some(bytes)) = (&mut socket.layers, self.buffer.get_mut(..count)) else { return };
+        let then = layers.receive(bytes, &mut socket.stream, &mut self.scratch);
+        let mqtt = std::mem::take(&mut self.scratch.mqtt);
+        let said_nothing = mqtt.is_empty();
+        if !said_nothing {
+            self.core.receive(key, &mqtt);
+        }
+        self.scratch.mqtt = mqtt;
+        match then {
+            Then::GoOn => {}
+            Then::Broken(Layer::Tls) if said_nothing => self.gone(key, CloseReason::Tls),
+            // What it has said last may be on its way to another shard by now: the end is read there.
+            Then::Ended | Then::Broken(_) => self.end_of_input(key),
+        }
+    }
+
+    /// The next read finds the end.
+    fn end_of_input(&mut self, key: u32) {
+        let socket = self.sockets.get_mut(key as usize).and_then(Option::as_mut);
+        if socket.is_some_and(|socket| socket.stream.shutdown(std::net::Shutdown::Read).is_ok()) {
+            return self.read_again(key);
+        }
+        self.gone(key, CloseReason::SocketError);
     }
 
     fn writable(&mut self, key: u32) {
@@ -446,18 +439,25 @@ impl Driver {
 
     /// Writes what a connection has, as far as its socket takes it.
     fn write(&mut self, key: u32) {
-        let Some(stream) = self.sockets.get_mut(key as usize).and_then(Option::as_mut) else { return };
+        let Some(socket) = self.sockets.get_mut(key as usize).and_then(Option::as_mut) else { return };
         let Some(client) = self.core.clients.connections.get_mut(key as usize) else { return };
         let mut sent = 0;
         let failed = loop {
+            if let Some(layers) = &mut socket.layers {
+                let (before, pool) = (client.out.len(), &mut self.core.clients.pool);
+                let written = layers.send(&mut socket.stream, &mut client.out, pool, &mut self.scratch);
+                sent += (before - client.out.len()) as u64;
+                client.blocked = written == Written::Blocked;
+                break written == Written::Failed;
+            }
             if client.out.is_empty() {
                 break false;
             }
             let (offered, written) = if let Some(bytes) = client.out.contiguous() {
-                (bytes.len(), stream.write(bytes))
+                (bytes.len(), socket.stream.write(bytes))
             } else {
                 let slices = client.out.slices();
-                (slices.iter().map(|s| s.len()).sum(), stream.write_vectored(&slices))
+                (slices.iter().map(|s| s.len()).sum(), socket.stream.write_vectored(&slices))
             };
             match written {
                 Ok(n) => {
@@ -511,7 +511,7 @@ impl Driver {
             .sockets
             .get_mut(key as usize)
             .and_then(Option::as_mut)
-            .map(|stream| stream.shutdown(std::net::Shutdown::Write));
+            .map(|socket| socket.shut(&mut self.scratch));
         if matches!(shut, Some(Ok(()))) {
             self.read_again(key);
         } else {
@@ -524,23 +524,21 @@ impl Driver {
         self.core.hang_up(key, reason);
         // Closing takes it off the poll, too.
         drop(self.sockets.get_mut(key as usize).and_then(Option::take));
-        if let Some(client) = self.core.clients.connections.get(key as usize)
-            && let Some(open) = self.loops.open.get(usize::from(client.link.listener))
-        {
-            open.fetch_sub(1, Ordering::Relaxed);
+        if let Some(client) = self.core.clients.connections.get(key as usize) {
+            self.leave(usize::from(client.link.listener));
         }
         self.core.forget(key);
     }
 
     fn hand_over(&mut self, moving: crate::shard::HandOver) {
         let socket = self.sockets.get_mut(moving.connection as usize);
-        let Some(mut stream) = socket.and_then(Option::take) else { return };
-        if let Err(error) = self.poll.registry().deregister(&mut stream) {
+        let Some(mut socket) = socket.and_then(Option::take) else { return };
+        if let Err(error) = self.poll.registry().deregister(&mut socket.stream) {
             tracing::error!(%error, "a connection on its way to another shard was not watched");
         }
         self.core.forget(moving.connection);
         if let Some(reach) = self.loops.reach.get(usize::from(moving.shard)) {
-            reach.sockets.lock().push(Moving { stream, bytes: moving.bytes, listener: moving.listener });
+            reach.sockets.lock().push(Moving { socket, bytes: moving.bytes, listener: moving.listener });
             reach.wake();
         }
     }

@@ -5,13 +5,14 @@
 
 mod driver;
 mod listener;
+mod socket;
+pub mod tls;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use mio::Waker;
-use mio::net::TcpStream;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 pub use driver::{Command, Driver, Stopped, WAKER};
 pub use listener::{BindError, Bound, bind};
@@ -23,7 +24,7 @@ use crate::shard::ShardId;
 /// A socket that moves to its client's home.
 #[derive(Debug)]
 pub(crate) struct Moving {
-    stream: TcpStream,
+    socket: socket::Socket,
     bytes: Vec<u8>,
     listener: u16,
 }
@@ -46,6 +47,8 @@ pub struct Loops {
     pub reach: Vec<Reach>,
     /// Says which shards tick, for `/healthz`.
     pub pulse: Arc<Pulse>,
+    /// What handshakes are made with, by listener; those without TLS have none.
+    pub identities: Vec<Option<RwLock<tls::Identity>>>,
     /// Open connections by listener.
     pub open: Vec<AtomicUsize>,
     /// Most connections over all listeners.

@@ -41,8 +41,8 @@ impl Core {
     pub fn hang_up(&mut self, key: u32, reason: CloseReason) {
         let Some(client) = self.clients.connections.get(key as usize) else { return };
         let reason = match client.link.phase {
-            Phase::Connecting => CloseReason::BeforeConnect,
-            Phase::Open | Phase::Closing => reason,
+            Phase::Connecting if reason != CloseReason::Tls => CloseReason::BeforeConnect,
+            Phase::Connecting | Phase::Open | Phase::Closing => reason,
         };
         self.detach(key, reason);
     }

@@ -64,7 +64,7 @@ pub(super) fn read(text: &str, file: &str, models: Option<Models<'_>>) -> Result
     let source = Source::new(file, text);
     let (raw, problems) = source.read::<RawFile>();
     let unread = problems.iter().map(|problem| (problem.line, problem.key.clone())).collect();
-    let values = Values { source: &source, problems };
+    let values = Values { source: &source, folder: None, problems };
     let mut resolve = Resolve { values, unread, env: desk::environment(), models, read: Vec::new() };
     let tenants = raw.map(|raw| resolve.tenants(&raw)).unwrap_or_default();
     if resolve.values.problems.is_empty() {

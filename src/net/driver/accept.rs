@@ -1,0 +1,76 @@
+//! New connections: taken from a listener, counted, and given what lies between them and MQTT.
+
+use std::io::ErrorKind;
+use std::sync::atomic::Ordering;
+
+use super::super::socket::{Layers, Socket};
+use super::super::tls::Tls;
+use super::Driver;
+
+/// Connections accepted in a turn from one listener.
+const ACCEPTS: usize = 128;
+
+impl Driver {
+    pub(super) fn accept(&mut self, number: usize) {
+        for _ in 0..ACCEPTS {
+            let Some(listener) = self.listeners.get(number).and_then(Option::as_ref) else { return };
+            let stream = match listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    self.accept_failed = true;
+                    let failures = &mut self.core.counters().accept_failures;
+                    *failures += 1;
+                    if failures.is_power_of_two() {
+                        tracing::warn!(%error, failures, "a connection could not be accepted");
+                    }
+                    return;
+                }
+            };
+            if self.enter(number) {
+                let layers = match self.layers(number) {
+                    Ok(layers) => layers,
+                    // In no case in plain text.
+                    Err(error) => {
+                        tracing::error!(%error, "TLS cannot begin");
+                        self.leave(number);
+                        continue;
+                    }
+                };
+                let key = self.core.accept(number as u16);
+                self.install(key, Socket { stream, layers });
+            }
+        }
+        self.accept_again = true;
+    }
+
+    /// What lies between MQTT and a new connection of this listener.
+    fn layers(&self, number: usize) -> Result<Option<Box<Layers>>, rustls::Error> {
+        let Some(Some(identity)) = self.loops.identities.get(number) else { return Ok(None) };
+        let tls = Tls::new(&identity.read())?;
+        Ok(Some(Box::new(Layers::new(Some(tls)))))
+    }
+
+    /// Counts a connection in, unless its listener is full.
+    fn enter(&mut self, number: usize) -> bool {
+        let settings = self.core.clients.terms.clone();
+        let (Some(open), Some(listener)) = (self.loops.open.get(number), settings.listener(number as u16))
+        else {
+            return false;
+        };
+        let total: usize = self.loops.open.iter().map(|o| o.load(Ordering::Relaxed)).sum();
+        if open.fetch_add(1, Ordering::Relaxed) < listener.max_connections && total < self.loops.most {
+            return true;
+        }
+        open.fetch_sub(1, Ordering::Relaxed);
+        self.core.counters().connects_refused.bump(crate::metrics::RefuseReason::ConnectionLimit);
+        false
+    }
+
+    /// Counts a connection out.
+    pub(super) fn leave(&self, listener: usize) {
+        if let Some(open) = self.loops.open.get(listener) {
+            open.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! A client's socket, and what lies between it and MQTT.
+//!
+//! Plain TCP has nothing there and pays nothing for it. Everything else is a transform of bytes, both ways, whose state
+//! is boxed apart and goes along when the socket moves to another shard.
+
+use std::io::{self, ErrorKind, Write};
+
+use mio::net::TcpStream;
+
+use super::tls::{self, Tls};
+use crate::shard::outbuf::{OutBuf, Pool};
+
+/// Bytes that are wrapped at once.
+const WRAPPED: usize = 16 * 1024;
+
+/// Buffers that all layered connections of a shard share.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    /// What a connection says in MQTT.
+    pub(super) mqtt: Vec<u8>,
+    /// What goes to the wire.
+    wire: Vec<u8>,
+    /// What is wrapped next.
+    plain: Vec<u8>,
+}
+
+/// A client's socket.
+#[derive(Debug)]
+pub(super) struct Socket {
+    pub(super) stream: TcpStream,
+    pub(super) layers: Option<Box<Layers>>,
+}
+
+/// What lies between a socket and MQTT, from the wire upwards.
+#[derive(Debug)]
+pub(super) struct Layers {
+    tls: Option<Tls>,
+    /// What the socket has not taken, from here on.
+    unsent: Vec<u8>,
+    sent: usize,
+    /// Bytes of MQTT that are in `unsent`.
+    owed: usize,
+}
+
+/// How a connection goes on after some of its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    GoOn,
+    /// The client has ended it.
+    Ended,
+    /// It does not keep the rules of its transport.
+    Broken(Layer),
+}
+
+/// Which rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Layer {
+    Tls,
+}
+
+/// What became of writing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    All,
+    /// The socket is full; an event will say when it is not.
+    Blocked,
+    Failed,
+}
+
+impl Layers {
+    /// For a connection that `tls` is spoken with.
+    pub(super) fn new(tls: Option<Tls>) -> Self {
+        Self { tls, unsent: Vec::new(), sent: 0, owed: 0 }
+    }
+
+    /// Whether what a client is told can reach it already.
+    fn is_open(&self) -> bool {
+        self.tls.as_ref().is_none_or(Tls::is_open)
+    }
+
+    /// Takes what has come from the wire; what it says in MQTT is then in `scratch`.
+    pub(super) fn receive(
+        &mut self,
+        bytes: &mut [u8],
+        stream: &mut TcpStream,
+        scratch: &mut Scratch,
+    ) -> Then {
+        scratch.mqtt.clear();
+        scratch.wire.clear();
+        let Some(tls) = &mut self.tls else { return Then::GoOn };
+        let then = match tls.receive(bytes, &mut scratch.mqtt, &mut scratch.wire) {
+            tls::Then::GoOn => Then::GoOn,
+            tls::Then::Ended => Then::Ended,
+            tls::Then::Broken => Then::Broken(Layer::Tls),
+        };
+        if self.push(stream, &scratch.wire) == Written::Failed { Then::Ended } else { then }
+    }
+
+    /// Writes behind what has not been sent yet.
+    fn push(&mut self, stream: &mut TcpStream, wire: &[u8]) -> Written {
+        if self.unsent.is_empty() && !wire.is_empty() {
+            let (count, written) = write(stream, wire);
+            self.unsent.extend_from_slice(wire.get(count..).unwrap_or_default());
+            return written;
+        }
+        self.unsent.extend_from_slice(wire);
+        self.flush(stream)
+    }
+
+    /// Writes what has not been sent.
+    fn flush(&mut self, stream: &mut TcpStream) -> Written {
+        let (count, written) = write(stream, self.unsent.get(self.sent..).unwrap_or_default());
+        self.sent += count;
+        if self.sent == self.unsent.len() {
+            (self.unsent, self.sent) = (Vec::new(), 0);
+        }
+        written
+    }
+
+    /// Writes what a client is told. What is taken out of `out` has left altogether.
+    pub(super) fn send(
+        &mut self,
+        stream: &mut TcpStream,
+        out: &mut OutBuf,
+        pool: &mut Pool,
+        scratch: &mut Scratch,
+    ) -> Written {
+        loop {
+            let written = self.flush(stream);
+            if written != Written::All {
+                return written;
+            }
+            out.advance(std::mem::take(&mut self.owed), pool);
+            if out.is_empty() || !self.is_open() {
+                return Written::All;
+            }
+            scratch.wire.clear();
+            scratch.plain.clear();
+            for slice in out.slices() {
+                let room = WRAPPED - scratch.plain.len();
+                scratch.plain.extend_from_slice(slice.get(..room).unwrap_or(&slice));
+            }
+            if !self.wrap(&scratch.plain, &mut scratch.wire) {
+                return Written::Failed;
+            }
+            self.owed = scratch.plain.len();
+            let written = self.push(stream, &scratch.wire);
+            if written != Written::All {
+                return written;
+            }
+        }
+    }
+
+    fn wrap(&mut self, mqtt: &[u8], wire: &mut Vec<u8>) -> bool {
+        let Some(tls) = &mut self.tls else {
+            wire.extend_from_slice(mqtt);
+            return true;
+        };
+        tls.send(mqtt, wire)
+    }
+
+    /// Tells the client that nothing more comes, as far as its socket takes it.
+    pub(super) fn close(&mut self, stream: &mut TcpStream, scratch: &mut Scratch) {
+        scratch.wire.clear();
+        if let Some(tls) = &mut self.tls {
+            tls.close(&mut scratch.wire);
+        }
+        // It is the last word: nobody waits for what does not go out now.
+        self.push(stream, &scratch.wire);
+    }
+}
+
+/// Writes as much as the socket takes.
+fn write(stream: &mut TcpStream, bytes: &[u8]) -> (usize, Written) {
+    let mut count = 0;
+    while let Some(rest) = bytes.get(count..).filter(|rest| !rest.is_empty()) {
+        match stream.write(rest) {
+            Ok(written) => {
+                count += written;
+                if written < rest.len() {
+                    return (count, Written::Blocked);
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return (count, Written::Blocked),
+            Err(_) => return (count, Written::Failed),
+        }
+    }
+    (count, Written::All)
+}
+
+impl Socket {
+    /// No more is written.
+    pub(super) fn shut(&mut self, scratch: &mut Scratch) -> io::Result<()> {
+        if let Some(layers) = &mut self.layers {
+            layers.close(&mut self.stream, scratch);
+        }
+        self.stream.shutdown(std::net::Shutdown::Write)
+    }
+}
