@@ -163,13 +163,14 @@ impl Core {
         if !changes.is_empty() {
             self.store_changes(tenant, &host.floor, &changes);
             self.say_changes(tenant, &mut host, &changes);
-            for order in changes.orders {
-                let errand = Errand { tenant: tenant.clone(), what: What::Order(order) };
-                // The floor decides; nobody can refuse it.
-                let _ = self.send(errand, false);
-            }
         }
         self.floors.0.insert(tenant.clone(), host);
+        // Where the customer lives here as well they are obeyed at once, and may bring something for the floor.
+        for order in changes.orders {
+            let errand = Errand { tenant: tenant.clone(), what: What::Order(order) };
+            // The floor decides; nobody can refuse it.
+            let _ = self.send(errand, false);
+        }
     }
 
     fn store_changes(&mut self, tenant: &Arc<str>, floor: &Floor, changes: &Changes) {
