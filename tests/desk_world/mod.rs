@@ -4,6 +4,7 @@
 //! what they have. A failure is played again with its trace. `DESK_SEED=n cargo test --test desk_simulation` repeats one
 //! seed, `DESK_TRACE=200` shows that much of its trace, `DESK_ONLY=text` only the lines with that text.
 
+pub mod draining;
 pub mod erasing;
 pub mod oracle;
 pub mod party;
