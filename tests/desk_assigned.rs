@@ -145,6 +145,26 @@ fn answer(agent: &mut Party, name: &str, what: &Value) -> Value {
     agent.json_on(&format!("agent/{name}/result"))
 }
 
+fn supervisor(desk: &Own) -> Party {
+    let mut boss = Party::new(desk.v5("boss").open());
+    boss.client.subscribe("boss", 1);
+    boss
+}
+
+/// What a supervisor is answered.
+fn control(boss: &mut Party, verb: &str, what: &Value) -> Value {
+    let topic = format!("{PREFIX}control/{verb}");
+    let request = message(&topic, what.to_string()).qos(1).response_topic("boss").correlation(b"7");
+    assert_eq!(boss.try_publish(request), 0);
+    loop {
+        if let Some(at) = boss.heard.iter().position(|heard| heard.topic == "boss") {
+            return serde_json::from_slice(&boss.heard.remove(at).unwrap().payload).unwrap();
+        }
+        let packet = boss.client.next();
+        boss.hear(packet);
+    }
+}
+
 /// Takes the next offer; its conversation.
 fn accept(agent: &mut Party, name: &str) -> String {
     let offer = agent.json_on(&format!("agent/{name}/offer"));
@@ -305,7 +325,10 @@ fn what_is_not_understood_or_not_allowed_is_refused() {
         ("queue/care/put", "{}", 0x99),
         ("queue/shop/put", r#"{"customer":"c"}"#, 0x90),
         ("control/close", "{}", 0x99),
-        ("control/drain", "{}", 0x83),
+        ("control/drain", "{}", 0x99),
+        ("control/drain", r#"{"agent":"anna","group":"care"}"#, 0x99),
+        ("control/drain", r#"{"agent":"anna","drain":false}"#, 0x99),
+        ("control/reload", "{}", 0x83),
         ("conversation/01ARZ3NDEKTSV4RRFFQ69G5FAV/ask", r#"{"verb":"transcript"}"#, 0x87),
     ] {
         assert_eq!(eve.try_say(topic, payload), reason, "{topic} {payload}");
@@ -343,20 +366,8 @@ fn a_message_is_taken_once_and_a_full_group_says_so() {
 #[test]
 fn backends_put_conversations_into_queues_and_supervisors_move_them() {
     let desk = own(Some(RULES), |_| {});
-    let mut boss = Party::new(desk.v5("boss").open());
-    boss.client.subscribe("boss", 1);
-    let mut control = |verb: &str, what: Value| -> Value {
-        let topic = format!("{PREFIX}control/{verb}");
-        let request = message(&topic, what.to_string()).qos(1).response_topic("boss").correlation(b"7");
-        assert_eq!(boss.try_publish(request), 0);
-        loop {
-            if let Some(answer) = boss.heard.pop_front() {
-                return serde_json::from_slice(&answer.payload).unwrap();
-            }
-            let packet = boss.client.next();
-            boss.hear(packet);
-        }
-    };
+    let mut boss = supervisor(&desk);
+    let mut control = |verb: &str, what: Value| control(&mut boss, verb, &what);
     let mut backend = Party::new(desk.v5("backend").open());
     let order = json!({"customer": "carl", "priority": 5, "body": "parcel lost", "meta": {"order": 7}});
     backend.say("queue/care/put", order.to_string());
@@ -379,6 +390,120 @@ fn backends_put_conversations_into_queues_and_supervisors_move_them() {
     carl.until("customer/carl/state", "state", "closed");
     assert_eq!(control("close", json!({"conversation": v}))["reason"], "no_conversation");
     desk.close();
+}
+
+#[test]
+fn an_agent_who_is_drained_keeps_what_it_has_until_it_says_that_it_is_ready() {
+    let desk = own(Some(RULES), |_| {});
+    let mut boss = supervisor(&desk);
+    let unknown = control(&mut boss, "drain", &json!({"agent": "anna"}));
+    assert_eq!((&unknown["verb"], &unknown["reason"]), (&json!("drain"), &json!("no_agent")), "{unknown}");
+    let mut anna = agent(&desk, "anna", &["care"], 3);
+    let mut carl = customer(&desk, "carl");
+    carl.say("customer/carl/up", "hello");
+    let v = accept(&mut anna, "anna");
+    let mut dora = customer(&desk, "dora");
+    dora.say("customer/dora/up", "me too");
+    let offer = anna.json_on("agent/anna/offer");
+    for _ in 0..2 {
+        assert_eq!(
+            control(&mut boss, "drain", &json!({"agent": "anna"})),
+            json!({"verb": "drain", "ok": true})
+        );
+    }
+    let over = anna.json_on("agent/anna/offer");
+    assert_eq!((&over["offer"], &over["over"]), (&offer["offer"], &json!("withdrawn")));
+    assert_eq!(anna.until("agent/anna/state", "show", "away")["used"], 1);
+    assert_eq!(
+        answer(&mut anna, "anna", &json!({"verb": "accept", "offer": offer["offer"]}))["reason"],
+        "offer_over"
+    );
+    let mut ben = agent(&desk, "ben", &["care"], 1);
+    assert_eq!(accept(&mut ben, "ben"), offer["conversation"]);
+    // What she has goes on.
+    anna.say(&format!("conversation/{v}/reply"), "hello");
+    assert_eq!(carl.json_on("customer/carl/down")["body"], "hello");
+    let assign = json!({"conversation": offer["conversation"], "agent": "anna"});
+    assert_eq!(control(&mut boss, "assign", &assign)["reason"], "agent_busy");
+    let mut emil = customer(&desk, "emil");
+    emil.say("customer/emil/up", "and me");
+    emil.until("customer/emil/state", "state", "queued");
+    anna.say("agent/anna/presence", r#"{"show":"busy"}"#);
+    anna.until("agent/anna/state", "show", "busy");
+    assert!(anna.heard.iter().all(|heard| !heard.topic.ends_with("/offer")), "nothing new has come");
+    anna.say("agent/anna/presence", r#"{"show":"ready"}"#);
+    assert_eq!(anna.json_on("agent/anna/offer")["customer"], "emil");
+    desk.close();
+}
+
+const CLOSING: &str = r#"
+[[tenant]]
+name = "main"
+
+[[tenant.group]]
+name = "care"
+mode = "assigned"
+[tenant.group.assigned]
+sticky = "0s"
+closed_text = "We are closed."
+
+[[tenant.group]]
+name = "shop"
+
+[[tenant.rule]]
+name = "all"
+group = "care"
+"#;
+
+#[test]
+fn a_group_that_is_drained_takes_nothing_new_until_it_is_told_to_over_restarts() {
+    for ending in BOTH {
+        let mut kept = Kept::new(Some(CLOSING), |_| {});
+        let desk = kept.start();
+        let mut boss = supervisor(&desk);
+        for group in ["shop", "nobody"] {
+            assert_eq!(control(&mut boss, "drain", &json!({"group": group}))["reason"], "no_group");
+        }
+        let mut carl = customer(&desk, "carl");
+        carl.say("customer/carl/up", "hello");
+        carl.until("customer/carl/state", "state", "queued");
+        for drain in [json!({"group": "care"}), json!({"group": "care", "drain": true})] {
+            assert_eq!(control(&mut boss, "drain", &drain), json!({"verb": "drain", "ok": true}));
+        }
+        let mut desk = desk;
+        for restarted in [false, true] {
+            if restarted {
+                desk = kept.restart(desk, ending);
+                boss = supervisor(&desk);
+            }
+            boss.client.subscribe_amid_traffic(&[&format!("{PREFIX}queue/care/state")]);
+            let state = boss.until("queue/care/state", "status", "closed");
+            assert_eq!((&state["drain"], &state["depth"]), (&json!(true), &json!(1)), "{state}");
+            let asked = control(&mut boss, "explain", &json!({"customer": "dora", "payload": "hi"}));
+            let queue = json!({"depth": 1, "position": null, "status": "closed", "drain": true});
+            assert_eq!(asked["queue"], queue, "{asked}");
+            let mut dora = customer(&desk, "dora");
+            dora.say("customer/dora/up", "me too");
+            let told = dora.json_on("customer/dora/down");
+            assert_eq!((&told["body"], told.get("seq")), (&json!("We are closed."), None));
+        }
+        // Who was there before is served.
+        let mut anna = agent(&desk, "anna", &["care"], 2);
+        let offer = anna.json_on("agent/anna/offer");
+        assert_eq!(offer["customer"], "carl");
+        answer(&mut anna, "anna", &json!({"verb": "accept", "offer": offer["offer"]}));
+        assert_eq!(control(&mut boss, "drain", &json!({"group": "care", "drain": false}))["ok"], true);
+        boss.until("queue/care/state", "drain", false);
+        drop(anna);
+        let desk = kept.restart(desk, ending);
+        let mut boss = supervisor(&desk);
+        boss.client.subscribe_amid_traffic(&[&format!("{PREFIX}queue/care/state")]);
+        assert_eq!(boss.until("queue/care/state", "status", "open")["drain"], false);
+        let mut dora = customer(&desk, "dora");
+        dora.say("customer/dora/up", "now");
+        dora.until("customer/dora/state", "state", "queued");
+        desk.close();
+    }
 }
 
 #[test]

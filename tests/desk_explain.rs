@@ -151,7 +151,7 @@ fn from_any_shard_and_of_any_customer_it_tells_who_would_be_asked() {
             assert_eq!((&short["rule"], &short["mode"]), (&json!("all"), &json!("assigned")), "{short}");
             let nothing = ["strategy", "shared_filter", "queue_topic", "key", "waits_for", "error"];
             assert!(nothing.iter().all(|member| short.get(member).is_none()), "{short}");
-            assert_eq!(short["queue"], json!({"depth": 0, "position": 0, "status": "open"}));
+            assert_eq!(short["queue"], json!({"depth": 0, "position": 0, "status": "open", "drain": false}));
             assert_eq!(candidates(&short), [("small", GOOD), ("large", BAD)]);
             let aged = json!({"customer": customer, "payload": long, "context": {"age": 60}});
             assert!(candidates(&operator.ask(&aged)).iter().all(|(_, model)| *model == GOOD));
@@ -195,12 +195,20 @@ fn a_group_without_room_says_so() {
     let mut operator = Operator::new(&desk, "operator");
     let night = json!({"customer": "emil", "payload": "hi", "properties": {"page": "night"}});
     let empty = operator.ask(&night);
-    assert_eq!(empty["queue"], json!({"depth": 0, "position": 1, "status": "open"}), "{empty}");
+    assert_eq!(
+        empty["queue"],
+        json!({"depth": 0, "position": 1, "status": "open", "drain": false}),
+        "{empty}"
+    );
     assert_eq!((&empty["candidates"], &empty["full"]), (&json!([]), &json!(false)));
     let mut dora = writes(&desk, "dora", "hi", "night");
     while json_on(&mut dora, &format!("{PREFIX}customer/dora/state"))["position"] != 1 {}
     let full = operator.ask(&night);
-    assert_eq!(full["queue"], json!({"depth": 1, "position": null, "status": "full"}), "{full}");
+    assert_eq!(
+        full["queue"],
+        json!({"depth": 1, "position": null, "status": "full", "drain": false}),
+        "{full}"
+    );
     assert_eq!(full["full"], true);
     desk.close();
 }

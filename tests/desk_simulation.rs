@@ -104,6 +104,60 @@ fn every_seed_keeps_the_promises() {
     }
 }
 
+/// Runs with customers who are erased.
+const ERASURES: u64 = 60;
+
+#[test]
+fn who_is_erased_leaves_nothing_and_nobody_else_misses_anything() {
+    let seeds = match number("DESK_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("DESK_SEEDS").unwrap_or(ERASURES),
+    };
+    let mut sum = Stats::default();
+    for seed in seeds.clone() {
+        let plan = Plan { stored: true, ..Plan::short(seed) };
+        match desk_world::run_with_erasure(&plan) {
+            Ok(stats) => sum.join(&stats),
+            Err(failure) => panic!("{failure}"),
+        }
+    }
+    if std::env::var_os("DESK_COUNTS").is_some() {
+        println!("{sum:#?}");
+    }
+    if seeds.count() >= ERASURES as usize {
+        for what in ["over", "open", "written up"] {
+            let what = format!("erased {} {what}", if what == "over" { "when" } else { "while" });
+            assert!(sum.0.get(&what).is_some_and(|count| *count > 0), "no run had any {what}");
+        }
+    }
+}
+
+/// Runs with groups and agents that are drained.
+const DRAINS: u64 = 60;
+
+#[test]
+fn who_is_drained_takes_nothing_new() {
+    let seeds = match number("DESK_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("DESK_SEEDS").unwrap_or(DRAINS),
+    };
+    let mut sum = Stats::default();
+    for seed in seeds.clone() {
+        match desk_world::run(&Plan { drains: true, ..Plan::short(seed) }) {
+            Ok(stats) => sum.join(&stats),
+            Err(failure) => panic!("{failure}"),
+        }
+    }
+    if std::env::var_os("DESK_COUNTS").is_some() {
+        println!("{sum:#?}");
+    }
+    if seeds.count() >= DRAINS as usize {
+        for what in ["groups drained", "agents drained", "reason: arrived", "crashes"] {
+            assert!(sum.0.get(what).is_some_and(|count| *count > 0), "no run had any {what}");
+        }
+    }
+}
+
 /// Seeds that fail if the broker is as it was before it was mended, and what was wrong.
 const FOUND: [(u64, &str); 7] = [
     (0, "an agent's state said that what it had accepted, or held, was still offered"),

@@ -105,6 +105,7 @@ pub fn waiting(floor: &Floor, key: u32) -> Option<Vec<u8>> {
 #[derive(Serialize)]
 struct QueueState {
     status: &'static str,
+    drain: bool,
     depth: u32,
     oldest_s: u64,
     wait_p50_s: Option<u64>,
@@ -139,6 +140,7 @@ pub fn queue_state(queue: &QueueView, status: &'static str, ver: u64) -> Vec<u8>
     let [available, busy, away] = queue.agents;
     text(&QueueState {
         status,
+        drain: queue.drained,
         depth: queue.depth,
         oldest_s: seconds(queue.oldest_ms),
         wait_p50_s: queue.wait_p50_ms.map(seconds),
@@ -298,7 +300,8 @@ pub fn explanation(mut answer: Value, prospect: &Prospect, status: &str) -> Vec<
     let position = open.then_some(prospect.position);
     if let Some(members) = answer.as_object_mut() {
         members.insert("candidates".to_owned(), candidates.collect());
-        let queue = json!({ "depth": prospect.depth, "position": position, "status": status });
+        let queue = json!({ "depth": prospect.depth, "position": position, "status": status,
+            "drain": prospect.drained });
         members.insert("queue".to_owned(), queue);
         if let Some(agent) = prospect.waits_for.as_deref().filter(|_| open) {
             members.insert("waits_for".to_owned(), agent.into());
@@ -309,10 +312,15 @@ pub fn explanation(mut answer: Value, prospect: &Prospect, status: &str) -> Vec<
 
 /// The answer to a customer's wish.
 pub fn wish(verb: &str, outcome: Result<u128, Wrong>) -> Vec<u8> {
+    done(verb, outcome.map(Some))
+}
+
+/// The answer to a supervisor, with the conversation that it was about, if it was about one.
+pub fn done(verb: &str, outcome: Result<Option<u128>, Wrong>) -> Vec<u8> {
     text(&ResultText {
         verb,
         offer: None,
-        conversation: outcome.ok().map(id),
+        conversation: outcome.ok().flatten().map(id),
         ok: outcome.is_ok(),
         reason: outcome.err().map(Wrong::code),
         message: outcome.err().map(|wrong| wrong.to_string()),

@@ -138,7 +138,7 @@ struct Putting<'a> {
     _meta: Option<&'a RawValue>,
 }
 
-/// What a supervisor does with a conversation, or a group.
+/// What a supervisor does with a conversation, an agent or a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Control {
     /// Puts it back into its queue.
@@ -147,6 +147,18 @@ pub enum Control {
     Close(u128),
     /// Gives it to an agent; `true`: whether that one has room or not.
     Assign(u128, Arc<str>, bool),
+    /// Has an agent take nothing new until it says that it is ready.
+    DrainAgent(Arc<str>),
+    /// Has a group take no new conversations; `false`: take them again.
+    DrainGroup(Arc<str>, bool),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Drained {
+    agent: Option<Arc<str>>,
+    group: Option<Arc<str>>,
+    drain: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -319,6 +331,9 @@ impl Control {
     /// # Errors
     /// [`RequestError`] says what is wrong.
     pub fn parse(verb: &str, payload: &[u8]) -> Option<Result<Self, RequestError>> {
+        if verb == "drain" {
+            return Some(read(payload).and_then(Self::drain));
+        }
         if !matches!(verb, "requeue" | "close" | "assign") {
             return None;
         }
@@ -334,12 +349,24 @@ impl Control {
         }))
     }
 
+    fn drain(said: Drained) -> Result<Self, RequestError> {
+        match (said.agent, said.group, said.drain) {
+            (Some(agent), None, None | Some(true)) => Ok(Self::DrainAgent(agent)),
+            (Some(_), None, Some(false)) => {
+                Err(wrong("drain: only of a group; an agent says itself that it is ready"))
+            }
+            (None, Some(group), drain) => Ok(Self::DrainGroup(group, drain.unwrap_or(true))),
+            _ => Err(wrong("drain: either `agent` or `group`")),
+        }
+    }
+
     /// Its name.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Requeue(_) => "requeue",
             Self::Close(_) => "close",
             Self::Assign(..) => "assign",
+            Self::DrainAgent(_) | Self::DrainGroup(..) => "drain",
         }
     }
 }
@@ -477,7 +504,26 @@ mod tests {
         assert!(
             control("assign", "").unwrap().is_err() && control("close", ",\"agent\":\"a\"").unwrap().is_err()
         );
-        assert!(control("drain", "").is_none());
+        assert!(control("reload", "").is_none());
+    }
+
+    #[test]
+    fn an_agent_or_a_group_is_drained() {
+        let drain = |text: &str| Control::parse("drain", text.as_bytes()).unwrap();
+        let group = |drain| Control::DrainGroup("care".into(), drain);
+        assert_eq!(drain(r#"{"agent":"anna"}"#).unwrap(), Control::DrainAgent("anna".into()));
+        assert_eq!(drain(r#"{"group":"care"}"#).unwrap(), group(true));
+        assert_eq!(drain(r#"{"group":"care","drain":false}"#).unwrap(), group(false));
+        for (text, part) in [
+            ("{}", "either `agent` or `group`"),
+            (r#"{"agent":"anna","group":"care"}"#, "either `agent` or `group`"),
+            (r#"{"agent":"anna","drain":false}"#, "says itself that it is ready"),
+            (r#"{"group":"care","drain":1}"#, "expected a boolean"),
+            (r#"{"conversation":"x"}"#, "unknown field `conversation`"),
+        ] {
+            let error = drain(text).unwrap_err().to_string();
+            assert!(error.contains(part), "{text}: {error}");
+        }
     }
 
     #[test]

@@ -99,6 +99,8 @@ pub struct Thread {
     pub bot: bool,
     /// When it was opened, in milliseconds since the epoch.
     pub opened_at: u64,
+    /// Its customer is to be forgotten: when it is over nothing of it is kept.
+    pub erase: bool,
     /// The number of the last message.
     seq: u32,
     /// Up to this number all was handed to an agent.
@@ -124,6 +126,8 @@ struct Record {
     #[serde(default)]
     bot: bool,
     opened_at: u64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    erase: bool,
     seq: u32,
     told: u32,
     announced: u32,
@@ -174,6 +178,7 @@ impl Thread {
             agent: None,
             bot: false,
             opened_at,
+            erase: false,
             seq: 0,
             told: 0,
             announced: 0,
@@ -299,6 +304,7 @@ impl Thread {
             agent: self.agent.clone(),
             bot: self.bot,
             opened_at: self.opened_at,
+            erase: self.erase,
             seq: self.seq,
             told: self.told,
             announced: self.announced,
@@ -320,6 +326,7 @@ impl Thread {
             agent: record.agent,
             bot: record.bot,
             opened_at: record.opened_at,
+            erase: record.erase,
             seq: record.seq,
             told: record.told,
             announced: record.announced,
@@ -485,6 +492,7 @@ mod tests {
         thread.push(text(1), Some(mark(u64::MAX, false, false)), true);
         thread.tail[0].text = b"x"[..].into();
         thread.give("anna".into(), "night".into(), true);
+        thread.erase = true;
         thread.push(text(2), None, true);
         // Its record is older than its last messages.
         let (mut record, mut messages) = (Vec::new(), vec![Vec::new()]);

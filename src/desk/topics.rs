@@ -86,7 +86,7 @@ pub enum DeskTopic<'a> {
         /// The group.
         group: &'a str,
     },
-    /// `cs/1/{tenant}/control/{verb}`: a supervisor does something with a conversation.
+    /// `cs/1/{tenant}/control/{verb}`: a supervisor does something with a conversation, an agent or a group.
     Control {
         /// The tenant.
         tenant: &'a str,

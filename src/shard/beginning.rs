@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Core;
 use super::announcing::Saying;
-use super::desk::{Desk, json_properties};
+use super::desk::json_properties;
 use super::errands::{Back, Errand, What};
 use super::publish::Refused;
 use super::threads::{customer_of, key_of, quota};
@@ -130,7 +130,7 @@ impl Core {
         // The file has no circles; this bounds them all the same.
         for _ in 0..tenant.groups().count() {
             let Some(assigned) = &group.assigned else { return Place::Refused };
-            let turned = match (Desk::is_open(tenant, group, now), desk.is_full(tenant, group)) {
+            let turned = match (desk.is_open(tenant, group, now), desk.is_full(tenant, group)) {
                 (true, false) => return Place::Group(group),
                 (false, _) => &assigned.closed,
                 (true, true) => &assigned.full,

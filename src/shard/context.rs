@@ -19,7 +19,9 @@ use super::publish::Refused;
 use super::shelf::Slot;
 use super::{Core, ShardId};
 use crate::clock::Now;
-use crate::desk::{Context, ContextError, ContextRules, DeskTopic, Patch, Routing, Tenant, desk_topic};
+use crate::desk::{
+    Context, ContextError, ContextRules, DeskTopic, PREFIX, Patch, Routing, Tenant, desk_topic,
+};
 use crate::message::{ELSEWHERE, Message, MessageRef, Millis, NEVER};
 use crate::metrics::PublishRefusal;
 use crate::protocol::{CONTENT_ENCODING, PublishProperties, QoS, ReasonCode};
@@ -170,6 +172,12 @@ impl Core {
             return Err(Refused::new(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR, PublishRefusal::Desk));
         };
         self.change_document(tenant, m)
+    }
+
+    /// A customer is to be forgotten: there is no document any more.
+    pub(super) fn erase_document(&mut self, tenant: &str, customer: &str) {
+        let topic = format!("{PREFIX}{tenant}/customer/{customer}/context");
+        let _ = self.whole_document(tenant, &MessageRef { topic: &topic, ..own_message() });
     }
 
     /// Changes a document, or sends the change to where it lives.

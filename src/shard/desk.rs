@@ -5,7 +5,7 @@
 //! messages.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use dashmap::DashMap;
 use hashbrown::HashMap;
@@ -36,10 +36,19 @@ pub struct Desk {
     pub(super) contexts: Contexts,
     /// By tenant.
     backlogs: HashMap<Box<str>, Backlogs, ahash::RandomState>,
-    /// Conversations that wait in groups in `assigned` mode, by tenant and group.
-    depths: HashMap<Box<str>, HashMap<Arc<str>, AtomicU32, ahash::RandomState>, ahash::RandomState>,
+    /// What floors say of their groups, by tenant and group.
+    shown: HashMap<Box<str>, HashMap<Arc<str>, Shown, ahash::RandomState>, ahash::RandomState>,
     /// The customers of open conversations.
     pub(super) owners: DashMap<ConversationId, Arc<str>, ahash::RandomState>,
+}
+
+/// What all shards see of a group in `assigned` mode.
+#[derive(Debug, Default)]
+struct Shown {
+    /// Conversations that wait.
+    depth: AtomicU32,
+    /// It takes no new ones.
+    drained: AtomicBool,
 }
 
 /// What waits in the backlogs of a tenant's groups.
@@ -50,11 +59,11 @@ impl Desk {
     pub fn new(routing: Arc<Routing>) -> Self {
         let groups = |t: &Tenant| t.groups().map(|g| (g.name.clone(), Arc::default())).collect();
         let backlogs = routing.tenants().map(|t| (t.name().into(), groups(t))).collect();
-        let depths = |t: &Tenant| {
-            t.groups().filter(|g| g.is_assigned()).map(|g| (g.name.clone(), AtomicU32::new(0))).collect()
+        let shown = |t: &Tenant| {
+            t.groups().filter(|g| g.is_assigned()).map(|g| (g.name.clone(), Shown::default())).collect()
         };
-        let depths = routing.tenants().map(|t| (t.name().into(), depths(t))).collect();
-        Self { backlogs, contexts: Contexts::default(), depths, owners: DashMap::default(), routing }
+        let shown = routing.tenants().map(|t| (t.name().into(), shown(t))).collect();
+        Self { backlogs, contexts: Contexts::default(), shown, owners: DashMap::default(), routing }
     }
 
     pub(super) fn context(&self, tenant: &str, customer: &str, now: Now) -> Option<Context> {
@@ -66,36 +75,51 @@ impl Desk {
         self.backlogs.get(tenant.name())?.get(&group.name)
     }
 
+    fn shown(&self, tenant: &str, group: &str) -> Option<&Shown> {
+        self.shown.get(tenant)?.get(group)
+    }
+
     /// How many conversations wait in a group, as its floor says.
     pub(super) fn show_depth(&self, tenant: &str, group: &str, depth: u32) {
-        if let Some(shown) = self.depths.get(tenant).and_then(|groups| groups.get(group)) {
-            shown.store(depth, Ordering::Release);
+        if let Some(shown) = self.shown(tenant, group) {
+            shown.depth.store(depth, Ordering::Release);
+        }
+    }
+
+    /// Whether a group takes no new conversations, as its floor says.
+    pub(super) fn show_drained(&self, tenant: &str, group: &str, drained: bool) {
+        if let Some(shown) = self.shown(tenant, group) {
+            shown.drained.store(drained, Ordering::Release);
         }
     }
 
     /// Whether a group in `assigned` mode has as many conversations waiting as it may.
     pub(super) fn is_full(&self, tenant: &Tenant, group: &Group) -> bool {
-        let depth = self.depths.get(tenant.name()).and_then(|groups| groups.get(&group.name));
-        let depth = depth.map_or(0, |depth| depth.load(Ordering::Acquire));
+        let shown = self.shown(tenant.name(), &group.name);
+        let depth = shown.map_or(0, |shown| shown.depth.load(Ordering::Acquire));
         group.assigned.as_ref().is_some_and(|assigned| depth >= assigned.max_queue)
     }
 
-    /// Whether a group in `assigned` mode is open at this time.
-    pub(super) fn is_open(tenant: &Tenant, group: &Group, now: Now) -> bool {
+    /// Whether a group in `assigned` mode is open at this time, and not drained.
+    pub(super) fn is_open(&self, tenant: &Tenant, group: &Group, now: Now) -> bool {
+        let shown = self.shown(tenant.name(), &group.name);
+        if shown.is_some_and(|shown| shown.drained.load(Ordering::Acquire)) {
+            return false;
+        }
         let hours = group.assigned.as_ref().and_then(|assigned| assigned.hours.as_ref());
         hours.is_none_or(|hours| hours.is_open(tenant.time_zone(), now.unix.cast_signed()))
     }
 
     /// Whether a group in `assigned` mode takes a conversation now.
     pub(super) fn takes(&self, tenant: &Tenant, group: &Group, now: Now) -> bool {
-        Self::is_open(tenant, group, now) && !self.is_full(tenant, group)
+        self.is_open(tenant, group, now) && !self.is_full(tenant, group)
     }
 
     /// What is said of a group in `assigned` mode.
     pub(super) fn status(&self, tenant: &str, group: &str, now: Now) -> &'static str {
         let Some(tenant) = self.routing.tenant(tenant) else { return "closed" };
         match tenant.group(group) {
-            Some(group) if !Self::is_open(tenant, group, now) => "closed",
+            Some(group) if !self.is_open(tenant, group, now) => "closed",
             Some(group) if self.is_full(tenant, group) => "full",
             Some(_) => "open",
             None => "closed",

@@ -2,7 +2,7 @@
 //! applies the rules, because it knows the conversation before, and the floor says who would be asked.
 
 use super::Core;
-use super::desk::{Desk, json_properties};
+use super::desk::json_properties;
 use super::errands::{Back, Errand, What};
 use super::publish::Refused;
 use super::threads::key_of;
@@ -62,7 +62,7 @@ impl Core {
         let context = desk.context(tenant.name(), question.customer(), now);
         let past = self.threads.last(&key_of(tenant.name(), question.customer()));
         let full = |group: &Group| desk.full(tenant, group) || desk.is_full(tenant, group);
-        let closed = |group: &Group| !Desk::is_open(tenant, group, now);
+        let closed = |group: &Group| !desk.is_open(tenant, group, now);
         tenant.explain(question, context.as_ref(), past, now.unix.cast_signed(), full, closed)
     }
 

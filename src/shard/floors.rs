@@ -11,7 +11,8 @@ use super::errands::{Errand, What};
 use super::publish::Refused;
 use super::threads::quota;
 use crate::desk::{
-    Changes, Control, Event, Floor, OfferNote, OfferWhy, PREFIX, Phase, Reason, RecordError, Wrong, announce,
+    Changes, Control, Done, Event, Floor, OfferNote, OfferWhy, PREFIX, Phase, Reason, RecordError, Wrong,
+    announce,
 };
 use crate::message::{Millis, NEVER};
 use crate::metrics::{DeskOffer, DeskPhase};
@@ -27,6 +28,9 @@ const CANDIDATES: usize = 5;
 
 /// How often the states of queues are said at most.
 const STATES_EVERY: Millis = 1_000;
+
+/// All that is stored of a group that takes no new conversations; the form of that.
+const DRAINED: u8 = 1;
 
 /// The Response Topic's identifier among properties.
 const RESPONSE_TOPIC_ID: u8 = 0x08;
@@ -128,13 +132,16 @@ impl Core {
             }
             What::Control(control, back) => {
                 let done = match &*control {
-                    Control::Requeue(conversation) => floor.put_back(now, *conversation),
-                    Control::Close(conversation) => floor.end(now, *conversation),
+                    Control::Requeue(conversation) => floor.put_back(now, *conversation).map(Some),
+                    Control::Close(conversation) => floor.end(now, *conversation).map(Some),
                     Control::Assign(conversation, agent, override_) => {
-                        floor.take_over(now, *conversation, agent, *override_)
+                        floor.take_over(now, *conversation, agent, *override_).map(Some)
                     }
+                    Control::DrainAgent(agent) => floor.drain_agent(now, agent).map(|()| None),
+                    Control::DrainGroup(group, drain) => floor.drain_group(now, group, *drain).map(|()| None),
                 };
-                Some((back, announce::wish(control.name(), done.map(|done| done.0))))
+                let done = done.map(|done| done.map(|Done(conversation)| conversation));
+                Some((back, announce::done(control.name(), done)))
             }
             What::Prospect(opening, answer, back) => {
                 floor.tick(now);
@@ -163,13 +170,14 @@ impl Core {
         if !changes.is_empty() {
             self.store_changes(tenant, &host.floor, &changes);
             self.say_changes(tenant, &mut host, &changes);
-            for order in changes.orders {
-                let errand = Errand { tenant: tenant.clone(), what: What::Order(order) };
-                // The floor decides; nobody can refuse it.
-                let _ = self.send(errand, false);
-            }
         }
         self.floors.0.insert(tenant.clone(), host);
+        // Where the customer lives here as well they are obeyed at once, and may bring something for the floor.
+        for order in changes.orders {
+            let errand = Errand { tenant: tenant.clone(), what: What::Order(order) };
+            // The floor decides; nobody can refuse it.
+            let _ = self.send(errand, false);
+        }
     }
 
     fn store_changes(&mut self, tenant: &Arc<str>, floor: &Floor, changes: &Changes) {
@@ -198,6 +206,14 @@ impl Core {
         }
         for name in &changes.forgotten {
             ledger.delete(Table::Agents, |out| put_key(out, tenant, name.as_bytes()));
+        }
+        for (group, drained) in &changes.drained {
+            let key = |out: &mut Vec<u8>| put_key(out, tenant, group.as_bytes());
+            if *drained {
+                ledger.put(Table::Drained, key, |out| out.push(DRAINED));
+            } else {
+                ledger.delete(Table::Drained, key);
+            }
         }
     }
 
@@ -232,6 +248,9 @@ impl Core {
             if !host.stale.contains(group) {
                 host.stale.push(*group);
             }
+        }
+        for (group, drained) in &changes.drained {
+            self.show_drained(tenant, group, *drained);
         }
         self.show_depths(tenant, host);
     }
@@ -270,6 +289,13 @@ impl Core {
             for group in &host.stale {
                 desk.show_depth(tenant, &host.floor.name_of(*group), host.floor.depth(*group));
             }
+        }
+    }
+
+    /// What the shards that bring conversations see of it.
+    fn show_drained(&self, tenant: &str, group: &str, drained: bool) {
+        if let Some(desk) = &self.exchange.desk {
+            desk.show_drained(tenant, group, drained);
         }
     }
 
@@ -412,6 +438,15 @@ impl Core {
         let now = self.desk_now();
         let Some(host) = self.floors.0.get_mut(tenant) else { return Ok(false) };
         host.floor.restore_conversation(now, record).map(|_| true)
+    }
+
+    /// A group takes no new conversations, as before. `None`: nobody can read that; `false`: there is no such group.
+    pub(super) fn restore_drained(&mut self, tenant: &str, group: &[u8], record: &[u8]) -> Option<bool> {
+        let group = std::str::from_utf8(group).ok().filter(|_| *record == [DRAINED])?;
+        let host = self.floors.0.get_mut(tenant);
+        let known = host.is_some_and(|host| host.floor.restore_drained(group));
+        self.show_drained(tenant, group, known);
+        Some(known)
     }
 
     /// Everything is back: goes on where the process before ended.

@@ -69,6 +69,7 @@ use outbuf::OutBuf;
 use shared::{Caps, Groups};
 use shelf::Retained;
 use timers::{Kind, Timer, Wheel};
+pub use transcripts::Erased;
 
 /// Number of a shard.
 pub type ShardId = u16;

@@ -95,6 +95,7 @@ pub fn restore(
         Table::Owed,
         Table::Retained,
         Table::Groups,
+        Table::Drained,
         Table::Agents,
         Table::Conversations,
         Table::Threads,
@@ -127,7 +128,7 @@ pub fn restore(
 /// Reads tables in this order, a page at a time; with the last of a table comes how many documents it has.
 fn read(
     store: &dyn Store,
-    order: [Table; 12],
+    order: [Table; 13],
     to: &SyncSender<(Table, Batch, usize, bool)>,
 ) -> Result<(), LoadError> {
     for table in order {
@@ -172,6 +173,7 @@ impl Restoring<'_> {
             Table::Retained => self.retained(key, value),
             Table::Groups => self.group(key, value),
             Table::Agents | Table::Conversations => self.on_floor(table, key, value),
+            Table::Drained => self.drained(key, value),
             Table::Threads | Table::Tails | Table::Archive => self.of_customer(table, key, value),
             // Read when somebody asks for them.
             Table::Transcripts => Outcome::Restored,
@@ -379,6 +381,16 @@ impl Restoring<'_> {
             }
             // Its tenant has no groups in `assigned` mode any more; it may have them again.
             Ok(false) | Err(_) => Outcome::Unreadable,
+        }
+    }
+
+    fn drained(&mut self, key: &[u8], value: &[u8]) -> Outcome {
+        let Some((tenant, group)) = read_key(key) else { return Outcome::Unreadable };
+        let shard = self.cores.first().map_or(0, |core| core.floor_home(tenant));
+        match self.core(shard).and_then(|core| core.restore_drained(tenant, group, value)) {
+            Some(true) => Outcome::Restored,
+            Some(false) => Outcome::Orphan,
+            None => Outcome::Unreadable,
         }
     }
 

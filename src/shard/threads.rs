@@ -306,8 +306,11 @@ impl Core {
     /// A conversation is over: its messages are in the transcript, and the customer's next one begins another.
     fn close_thread(&mut self, key: &Arc<str>) {
         let now = self.clients.now.unix;
-        let Some(mut past) = self.threads.open.get(key).map(|thread| thread.past(now)) else { return };
-        self.seal(key, true);
+        let Some(thread) = self.threads.open.get(key) else { return };
+        let (mut past, erase) = (thread.past(now), thread.erase);
+        if !erase {
+            self.seal(key, true);
+        }
         let Some(thread) = self.threads.open.remove(key) else { return };
         past.blocks = thread.blocks().to_vec();
         let conversation = thread.conversation;
@@ -315,6 +318,9 @@ impl Core {
             desk.owners.remove(&conversation);
         }
         self.clients.ledger.delete(Table::Threads, |out| out.extend_from_slice(key.as_bytes()));
+        if erase {
+            return self.erase_thread(key, &thread, past);
+        }
         write_past(&mut self.clients.ledger, key, &past);
         self.keep_past(key.clone(), past);
     }

@@ -5,14 +5,23 @@ use std::sync::Arc;
 use super::Core;
 use super::announcing::Saying;
 use super::desk::json_properties;
-use super::errands::Back;
+use super::errands::{Back, Errand, What};
 use super::lookups::{Purpose, Transcript};
 use super::threads::{customer_of, key_of, write_past};
-use crate::desk::{Block, ConversationId, PREFIX, Past, Tenant, Wrong, announce};
+use crate::desk::{Block, Control, ConversationId, PREFIX, Past, Tenant, Thread, Wrong, announce};
 use crate::store::Table;
 
 /// Conversations that one tick forgets at most.
 const SWEEP: usize = 64;
+
+/// What [`Core::erase_customer`] has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Erased {
+    /// Conversations that were over and are gone.
+    pub over: usize,
+    /// One is open, and goes when it ends.
+    pub open: bool,
+}
 
 /// The key of a message that is in no block, or of a conversation that is over.
 pub(super) fn put_message_key(
@@ -148,9 +157,15 @@ impl Core {
         }
     }
 
-    /// Deletes all conversations of a customer that are over, with their transcripts; how many. One that is open ends
-    /// first, by whoever may end it.
-    pub fn erase_customer(&mut self, tenant: &str, customer: &str) -> usize {
+    /// Has the desk forget a customer; on the shard that is its home, elsewhere nothing is known of it.
+    ///
+    /// What is over goes at once: transcripts, ratings, which agent the customer had, marks of messages that may come
+    /// again. An agent that still writes one up is done with that. The customer's document goes, too. A conversation that
+    /// is open needs its messages: it is marked, durably, and goes as a whole when it ends, instead of being kept.
+    ///
+    /// All of it is durable or nothing; while the store takes nothing, do not call it. What is on its way to clients, or
+    /// waits for their sessions, is theirs, and files have old contents until the store writes them anew.
+    pub fn erase_customer(&mut self, tenant: &str, customer: &str) -> Erased {
         let key = key_of(tenant, customer);
         let gone = self.threads.past.remove(&key).unwrap_or_default();
         for past in &gone {
@@ -158,9 +173,40 @@ impl Core {
                 self.threads.ends.remove(&(until, key.clone()));
             }
         }
-        let count = gone.len();
-        self.erase(&key, gone);
-        count
+        let over = gone.len();
+        self.erase_everywhere(&key, gone);
+        let open = self.threads.open.get_mut(&key).map(|thread| thread.erase = true).is_some();
+        self.write_thread(&key);
+        self.erase_document(tenant, customer);
+        Erased { over, open }
+    }
+
+    /// A conversation of a customer who is to be forgotten is over: of it nothing is kept.
+    pub(super) fn erase_thread(&mut self, key: &str, thread: &Thread, past: Past) {
+        for entry in thread.tail() {
+            let id = thread.conversation;
+            self.clients.ledger.delete(Table::Tails, |out| put_message_key(out, key, id, Some(entry.seq)));
+        }
+        self.erase_everywhere(key, vec![past]);
+    }
+
+    /// As [`Self::erase`], on the floor as well, where what is over is until it is written up.
+    fn erase_everywhere(&mut self, key: &str, gone: Vec<Past>) {
+        let tenant = key.split_once('\0').map_or("", |(tenant, _)| tenant);
+        for past in &gone {
+            let what = What::Control(Box::new(Control::Close(past.conversation())), Back::default());
+            // Nobody is told that most of them have been written up.
+            let _ = self.send(Errand { tenant: tenant.into(), what }, false);
+        }
+        self.erase(key, gone);
+    }
+
+    /// In how many places something is remembered of a customer's conversations, for tests.
+    pub fn traces_of(&self, tenant: &str, customer: &str) -> usize {
+        let (key, threads) = (key_of(tenant, customer), &self.threads);
+        let past = threads.past.get(&key).map_or(0, Vec::len);
+        let ends = threads.ends.iter().filter(|(_, of)| *of == key).count();
+        usize::from(threads.open.contains_key(&key)) + past + ends
     }
 
     /// A page of a customer's messages, those before a number, the last ones first found.

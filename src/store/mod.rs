@@ -57,11 +57,13 @@ pub enum Table {
     Transcripts = 12,
     /// Conversations that are over, by tenant, customer and conversation.
     Archive = 13,
+    /// Groups in `assigned` mode that take no new conversations, by tenant and name.
+    Drained = 14,
 }
 
 impl Table {
     /// All tables, in the order of their numbers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Sessions,
         Self::Subscriptions,
         Self::Received,
@@ -75,6 +77,7 @@ impl Table {
         Self::Tails,
         Self::Transcripts,
         Self::Archive,
+        Self::Drained,
     ];
 
     /// The table with this number.
@@ -98,6 +101,7 @@ impl Table {
             Self::Tails => "tails",
             Self::Transcripts => "transcripts",
             Self::Archive => "archive",
+            Self::Drained => "drained",
         }
     }
 }

@@ -4,6 +4,8 @@
 //! what they have. A failure is played again with its trace. `DESK_SEED=n cargo test --test desk_simulation` repeats one
 //! seed, `DESK_TRACE=200` shows that much of its trace, `DESK_ONLY=text` only the lines with that text.
 
+pub mod draining;
+pub mod erasing;
 pub mod oracle;
 pub mod party;
 pub mod people;
@@ -56,7 +58,8 @@ impl World {
         self.come_to_rest();
     }
 
-    fn play(&mut self) {
+    /// Everything that may go wrong does.
+    fn disturb(&mut self) {
         for step in 0..self.plan.steps {
             if self.store.is_some() && self.plan.crashes.contains(&step) {
                 self.crash();
@@ -71,6 +74,13 @@ impl World {
             }
         }
         self.note(|_| "calm".into());
+    }
+
+    fn play(&mut self) {
+        self.disturb();
+        if self.failure.is_some() {
+            return;
+        }
         self.settle();
         if self.failure.is_none() {
             self.judge_rest();
@@ -89,8 +99,17 @@ impl World {
 
 /// Plays a plan. A failure says what is wrong, the seed, and what led to it.
 pub fn run(plan: &Plan) -> Result<Stats, String> {
+    run_as(plan, World::play)
+}
+
+/// As [`run`], with customers who are erased.
+pub fn run_with_erasure(plan: &Plan) -> Result<Stats, String> {
+    run_as(plan, World::play_erasure)
+}
+
+fn run_as(plan: &Plan, play: fn(&mut World)) -> Result<Stats, String> {
     let mut world = World::new(plan.clone(), false);
-    world.play();
+    play(&mut world);
     let Some(what) = world.failure.take() else {
         world.count_wills();
         world.oracle.stats.add("conversations", world.oracle.conversations.len() as u64);
@@ -99,7 +118,7 @@ pub fn run(plan: &Plan) -> Result<Stats, String> {
     let lines = std::env::var("DESK_TRACE").ok().and_then(|lines| lines.parse().ok()).unwrap_or(STORY);
     let only = std::env::var("DESK_ONLY").unwrap_or_default();
     let mut again = World::new(plan.clone(), true);
-    again.play();
+    play(&mut again);
     let repeated = again.failure.as_ref() == Some(&what);
     let note =
         if repeated { "" } else { "\n(not the same when repeated: something depends on more than the seed)" };

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::draining::Drains;
 use super::party::Role;
 use super::shards::World;
 use super::stats::Stats;
@@ -86,6 +87,7 @@ pub struct Oracle {
     pub retained: BTreeMap<String, Value>,
     /// What the reader was answered: pages of transcripts.
     pub pages: Vec<Value>,
+    pub drains: Drains,
     /// The versions of agents' states.
     agents: BTreeMap<String, u64>,
     /// The versions of queues' states.
@@ -304,6 +306,7 @@ impl World {
         }
         told.ended = matches!(to.as_str(), "closed" | "abandoned" | "expired");
         self.oracle.stats.add(&format!("reason: {reason}"), 1);
+        self.judge_drained(v, value);
         self.judge_loads();
     }
 

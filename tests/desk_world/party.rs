@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use switchboard::message::Millis;
 use switchboard::protocol::AckKind;
 
 use super::plan::{PREFIX, pick};
@@ -25,6 +26,10 @@ pub enum Role {
 pub enum What {
     /// A message of the oracle's, by number.
     Said(usize),
+    /// A group, and whether it is to be drained.
+    DrainGroup(&'static str, bool),
+    /// The party of an agent.
+    DrainAgent(usize),
     Other,
 }
 
@@ -44,6 +49,8 @@ pub struct Desk {
     pub skilled: bool,
     /// What it has said last.
     pub show: &'static str,
+    /// Its being drained was acknowledged then, and it has not said since it was asked for that it is ready.
+    pub drained_at: Option<Millis>,
     /// What its state says that it is.
     pub seen_as: String,
     /// Offers that it has heard of and that are not over: of which conversation.
@@ -149,6 +156,7 @@ impl World {
         let notice = self.now + *pick(&mut self.rng, &[0, 50, 3_000, 30_000]);
         let p = &mut self.parties[party];
         (p.open, p.ready) = (false, false);
+        p.desk.drained_at = None;
         p.inbuf.clear();
         p.aliases.clear();
         p.acks.clear();
@@ -290,6 +298,7 @@ impl World {
                 if let What::Said(message) = out.what {
                     self.settled(message, reason);
                 }
+                self.drained(out.what, reason);
             }
             Heard::SubAck { id, granted } => {
                 if !self.parties[party].asked.remove(&id) || granted != [Some(1)] {

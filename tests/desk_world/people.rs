@@ -79,6 +79,7 @@ impl World {
         let p = &self.parties[party];
         match (p.role, p.link, p.ready) {
             (Role::Witness, None, _) => self.connect(party),
+            (Role::Witness, _, true) => self.supervise(),
             (Role::Witness | Role::Reader, ..) => {}
             (_, None, _) => self.come(party),
             _ if self.disturbed(party) => {}
@@ -198,6 +199,7 @@ impl World {
         }
         let Party { name, desk, .. } = &mut self.parties[party];
         desk.show = show;
+        desk.drained_at = desk.drained_at.filter(|_| show != "ready");
         if show == "offline" {
             desk.offers.clear();
         }

@@ -34,6 +34,8 @@ pub struct Plan {
     pub cuts: u32,
     /// Per mille of a device's acts that write.
     pub writes: u32,
+    /// Groups and agents are drained.
+    pub drains: bool,
     /// Conversations last, and fill blocks of their transcripts.
     pub lasting: bool,
     pub settings: Arc<Settings>,
@@ -67,6 +69,7 @@ impl Plan {
             busy: (customers + agents).div_ceil(2),
             cuts: *pick(&mut rng, &[0, 8, 30]),
             writes: if lasting { 900 } else { *pick(&mut rng, &[60, 150, 500]) },
+            drains: false,
             lasting,
             settings: Arc::new(settings(shards)),
             routing: Arc::new(Routing::parse(&rules, "rules.toml").unwrap()),

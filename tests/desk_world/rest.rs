@@ -63,6 +63,7 @@ impl World {
         if let Some(wrong) = wrong {
             self.fail(format!("after a crash: {wrong}"));
         }
+        self.judge_drains();
     }
 
     pub fn open_thread(&self, customer: &str) -> Option<(u128, u32)> {
@@ -74,6 +75,7 @@ impl World {
         self.judge_waiting();
         self.judge_threads();
         self.judge_offers();
+        self.judge_drains();
         if self.failure.is_none() {
             self.judge_who_replies();
         }
@@ -243,7 +245,7 @@ impl World {
         for group in floor.groups() {
             let view = floor.queue(group).unwrap();
             let [available, busy, away] = view.agents;
-            let text = json!({"depth": view.depth, "capacity": {"used": view.capacity.0, "max": view.capacity.1},
+            let text = json!({"depth": view.depth, "drain": view.drained, "capacity": {"used": view.capacity.0, "max": view.capacity.1},
                 "agents": {"available": available, "busy": busy, "away": away}});
             should.insert(format!("queue/{}/state", view.name), text);
         }
@@ -269,7 +271,7 @@ impl World {
                         }
                         &["state", "conversation", "group", "agent", "position", "ver"]
                     }
-                    Some("state") if topic.starts_with("queue") => &["depth", "capacity", "agents"],
+                    Some("state") if topic.starts_with("queue") => &["depth", "drain", "capacity", "agents"],
                     Some("state") => {
                         let held = object["conversations"].as_array().unwrap().iter();
                         let held: BTreeMap<&str, &Value> = held

@@ -352,7 +352,7 @@ impl World {
     }
 
     /// What the driver's `finish_turn` does.
-    fn finish_turn(&mut self, shard: usize) {
+    pub fn finish_turn(&mut self, shard: usize) {
         for round in 0..ROUNDS {
             let wake = self.cores[shard].end_turn();
             for other in 0..self.cores.len() {

@@ -16,6 +16,10 @@ use super::shards::World;
 /// Messages that make a block of a transcript: an agent that gets a conversation later is not sent them.
 const BLOCK: usize = 64;
 
+fn number_of(message: &Value) -> u32 {
+    message["seq"].as_u64().unwrap_or_default() as u32
+}
+
 impl World {
     /// Conversations of which nobody may have been told before a crash: those on the floor, and those in the archive.
     fn learn_conversations(&mut self) {
@@ -82,8 +86,13 @@ impl World {
         let mut replies: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for (v, messages) in pages {
             let mut orders: HashMap<usize, usize> = HashMap::new();
+            // Without a store an open conversation has its last messages alone.
+            let first = if self.plan.stored { 1 } else { messages.first().map_or(1, number_of) };
+            if first > 1 && messages.len() < BLOCK {
+                return self.fail(format!("{v}: {} messages are left, from {first}", messages.len()));
+            }
             for (at, message) in messages.iter().enumerate() {
-                if message["seq"] != at as u64 + 1 {
+                if number_of(message) != first + at as u32 {
                     return self.fail(format!("{v}: the transcript's message {} is {message}", at + 1));
                 }
                 self.hear_message(v, message);
@@ -108,7 +117,8 @@ impl World {
             let blocks = messages.len() / BLOCK;
             self.oracle.stats.add("transcripts of several blocks", u64::from(blocks > 0));
             let most = self.oracle.conversations[v].messages.last_key_value().map_or(0, |(seq, _)| *seq);
-            if (messages.len() as u32) < most && (self.plan.stored || !messages.is_empty()) {
+            let last = messages.last().map_or(0, number_of);
+            if last < most && (self.plan.stored || !messages.is_empty()) {
                 return self
                     .fail(format!("{v}: {} messages are in the transcript of {most}", messages.len()));
             }
@@ -159,8 +169,9 @@ impl World {
                 if let Some(message) = down {
                     wrong = Some(format!("{v}: the customer was never sent {message}"));
                 }
-                if (told.heard as usize) < messages.len() {
-                    wrong = Some(format!("{v}: {} messages were said of {}", told.heard, messages.len()));
+                let last = messages.last().map_or(0, number_of);
+                if told.heard < last {
+                    wrong = Some(format!("{v}: {} messages were said of {last}", told.heard));
                 }
             }
             let last = told.events.last_key_value().map_or(0, |(last, _)| *last);
@@ -247,7 +258,7 @@ impl World {
                 continue;
             };
             let party = self.parties.iter().find(|p| p.role == Role::Agent && *p.name == *agent).unwrap();
-            let count = pages.get(&v).map_or(0, Vec::len);
+            let count = pages.get(&v).and_then(|page| page.last()).map_or(0, number_of) as usize;
             let had = party.desk.had.get(&v);
             let told = &self.oracle.conversations[&v];
             let once = told.agents.iter().filter(|had| **had == *agent).count() == 1 && !told.gaps;

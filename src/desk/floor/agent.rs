@@ -79,8 +79,8 @@ pub struct Agent {
     pub name: Arc<str>,
     /// What it has declared.
     pub declared: Show,
-    /// It has let too many offers lapse and counts as away until it says that it is ready.
-    pub inattentive: bool,
+    /// It has let too many offers lapse, or an operator has drained it: it counts as away until it says that it is ready.
+    pub aside: bool,
     /// Its groups, by place, sorted.
     pub groups: Vec<u16>,
     /// Sorted.
@@ -119,7 +119,7 @@ impl Agent {
         Self {
             name,
             declared: Show::Offline,
-            inattentive: false,
+            aside: false,
             groups: Vec::new(),
             skills: Vec::new(),
             languages: Vec::new(),
@@ -144,7 +144,7 @@ impl Agent {
     /// What everybody sees it as.
     pub fn shows(&self) -> Show {
         match self.declared {
-            Show::Ready if self.inattentive => Show::Away,
+            Show::Ready if self.aside => Show::Away,
             Show::Ready if self.used >= u32::from(self.capacity) => Show::Busy,
             declared => declared,
         }
@@ -157,7 +157,7 @@ impl Agent {
 
     /// Whether it takes conversations, if it has room.
     pub(super) fn attends(&self) -> bool {
-        self.declared == Show::Ready && !self.inattentive && self.link.is_some()
+        self.declared == Show::Ready && !self.aside && self.link.is_some()
     }
 
     pub(super) fn has_room(&self, weight: u16) -> bool {

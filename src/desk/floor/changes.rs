@@ -80,7 +80,7 @@ pub enum Reason {
     Rejected,
     /// The offer was not answered in time.
     Lapsed,
-    /// The agent went away before it had answered.
+    /// The agent went away, or was drained, before it had answered.
     Withdrawn,
     /// Its agent has given it back.
     Released,
@@ -238,6 +238,8 @@ pub struct Changes {
     pub agents: Vec<u32>,
     /// Groups that have changed, by their places; none twice.
     pub groups: Vec<u16>,
+    /// Groups that take no new conversations (`true`), or take them again. In order.
+    pub drained: Vec<(Arc<str>, bool)>,
     /// Conversations that wait in another group than before, each with the group that it has left. In order.
     pub moved: Vec<(ConversationId, Arc<str>)>,
     /// Conversations that are gone.
@@ -249,13 +251,15 @@ pub struct Changes {
 impl Changes {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        let Self { events, orders, offers, conversations, agents, groups, moved, ended, forgotten } = self;
+        let Self { events, orders, offers, conversations, agents, groups, drained, moved, ended, forgotten } =
+            self;
         events.is_empty()
             && orders.is_empty()
             && offers.is_empty()
             && conversations.is_empty()
             && agents.is_empty()
             && groups.is_empty()
+            && drained.is_empty()
             && moved.is_empty()
             && ended.is_empty()
             && forgotten.is_empty()

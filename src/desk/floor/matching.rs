@@ -183,10 +183,10 @@ impl Floor {
         let most = self.conversations.get(key as usize).map_or(1, |c| self.settings(c.queue()).lapses);
         if let Some(state) = self.agents.get_mut(agent as usize) {
             state.lapses = state.lapses.saturating_add(1);
-            state.inattentive |= state.lapses >= most;
+            state.aside |= state.lapses >= most;
         }
         self.decline(key, Reason::Lapsed);
-        if self.agents.get(agent as usize).is_some_and(|state| state.inattentive) {
+        if self.agents.get(agent as usize).is_some_and(|state| state.aside) {
             self.step_away(agent);
         }
     }

@@ -10,6 +10,7 @@ mod changes;
 mod classes;
 mod conversation;
 mod deadlines;
+mod draining;
 mod line;
 mod matching;
 mod presence;
@@ -49,6 +50,8 @@ struct Queue {
     settings: Arc<Assigned>,
     /// Where its model's fields of the customer are among the floor's.
     columns: Arc<[u16]>,
+    /// It takes no new conversations.
+    drained: bool,
     /// Conversations that wait and are not being offered.
     queued: u32,
     measured: Measured,
@@ -134,6 +137,7 @@ impl Floor {
                 name,
                 columns: settings.scorer.iter().flat_map(|scorer| fields.columns(scorer)).collect(),
                 settings,
+                drained: false,
                 queued: 0,
                 measured: Measured::default(),
                 dirty: false,

@@ -41,9 +41,9 @@ impl Floor {
             // The will of an earlier connection: the agent is back on another one.
             return Ok(());
         }
-        if presence.show == Show::Ready && (agent.declared != Show::Ready || agent.inattentive) {
+        if presence.show == Show::Ready && (agent.declared != Show::Ready || agent.aside) {
             agent.idle_since = self.now;
-            agent.inattentive = false;
+            agent.aside = false;
             agent.lapses = 0;
         }
         let again = link.is_some() && agent.link != link;

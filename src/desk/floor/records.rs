@@ -92,8 +92,8 @@ struct AgentRecord {
     capacity: u16,
     #[serde(default)]
     bot: bool,
-    #[serde(default)]
-    inattentive: bool,
+    #[serde(default, rename = "inattentive")]
+    aside: bool,
     ver: u32,
 }
 
@@ -162,7 +162,7 @@ impl Floor {
             languages: agent.languages.clone(),
             capacity: agent.capacity,
             bot: agent.bot,
-            inattentive: agent.inattentive,
+            aside: agent.aside,
             ver: agent.ver,
         };
         let _ = serde_json::to_writer(out, &record);
@@ -189,7 +189,7 @@ impl Floor {
         agent.languages = record.languages;
         agent.capacity = record.capacity;
         agent.bot = record.bot;
-        agent.inattentive = record.inattentive;
+        agent.aside = record.aside;
         agent.ver = record.ver;
         agent.lost_at = (record.show != Show::Offline).then_some(self.now);
         self.place_agent(key);

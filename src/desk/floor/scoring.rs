@@ -218,6 +218,7 @@ impl Floor {
             waits_for: keeper.and_then(name),
             depth: queue.queued,
             position,
+            drained: queue.drained,
         })
     }
 

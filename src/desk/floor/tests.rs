@@ -217,6 +217,7 @@ enum Act {
     PutBack(u128),
     End(u128),
     TakeOver(u128, usize),
+    Drain(usize),
     Pass(u64),
     Restart,
 }
@@ -284,6 +285,7 @@ impl World {
                     self.exempt.insert(name(agent));
                 }
             }
+            Act::Drain(agent) => drop(self.floor.drain_agent(now, cast.agents[agent].0)),
             Act::Pass(ms) => {
                 self.now += ms;
                 self.floor.tick(self.now);
@@ -332,6 +334,7 @@ fn random_act(rng: &mut fastrand::Rng, cast: &Cast<'_>, conversations: u128) -> 
         33 => Act::End(number),
         34 => Act::TakeOver(number, agent),
         35 if rng.u8(..4) == 0 => Act::Restart,
+        36 => Act::Drain(agent),
         _ => Act::Pass(*[100, 1_000, 10_000, 30_000, 61_000].get(rng.usize(..5)).unwrap()),
     }
 }
@@ -408,7 +411,7 @@ impl World {
             .agents()
             .map(|(_, a)| {
                 let times = (a.lost_at.and_then(from_now), from_now(a.idle_since), from_now(a.due));
-                (a.name.clone(), a.declared, a.inattentive, a.used, a.link, a.lapses, times)
+                (a.name.clone(), a.declared, a.aside, a.used, a.link, a.lapses, times)
             })
             .collect();
         let over: Vec<_> = self.over.iter().collect();
@@ -437,6 +440,7 @@ fn every_small_world_holds_the_invariants() {
         acts.extend([
             Act::Shows(agent, Show::Ready),
             Act::Shows(agent, Show::Away),
+            Act::Drain(agent),
             Act::Lost(agent),
             Act::Will(agent),
             Act::Accept(agent),
@@ -680,6 +684,79 @@ fn the_longest_rank_is_served_first() {
         first.sort_unstable();
         assert_eq!(served, first, "seed {seed}");
     }
+}
+
+#[test]
+fn who_is_drained_takes_nothing_new_until_it_is_ready_again() {
+    let groups = [("care", Assigned { reject_ms: 0, ..settings() })];
+    let mut world = World::new(&groups);
+    assert_eq!(world.floor.drain_agent(world.now, "anna"), Err(Wrong::NoAgent));
+    world.floor.presence(world.now, "anna", &ready(&["care"], 3), Some(1)).unwrap();
+    let anna = world.floor.agent_key("anna").unwrap();
+    for (number, previous) in [(1, None), (2, None)] {
+        world.floor.open(world.now, Opening { previous, ..opening(number, "care") }).unwrap();
+    }
+    world.check();
+    let offer = world.open.iter().find(|(_, (_, of))| *of == 1).map(|(id, _)| *id).unwrap();
+    let accept = Answer { agent: "anna".into(), verb: Verb::Accept(offer) };
+    world.floor.answer(world.now, &accept).unwrap();
+    world.check();
+    world.floor.drain_agent(world.now, "anna").unwrap();
+    let events = world.check();
+    let withdrawn = |e: &Event| (e.conversation, e.to, e.reason) == (2, Phase::Queued, Reason::Withdrawn);
+    assert!(events.iter().any(withdrawn) && world.open.is_empty(), "{events:?}");
+    assert_eq!((world.floor.shows(anna), world.floor.load(anna).count()), (Show::Away, 1));
+    world.floor.drain_agent(world.now, "anna").unwrap();
+    assert!(world.floor.take_changes().is_empty(), "the same again changes nothing");
+    // One that waits for her alone does not either.
+    let previous = Some("anna".into());
+    world.floor.open(world.now, Opening { previous, ..opening(3, "care") }).unwrap();
+    world.check();
+    assert_eq!(world.floor.depth(0), 2);
+    let transfer = Destination::Agent("anna".into());
+    world.floor.presence(world.now, "ben", &ready(&["care"], 1), Some(2)).unwrap();
+    world.check();
+    let ben = world.floor.agent_key("ben").unwrap();
+    let held = world.open.iter().next().map(|(id, (_, of))| (*id, *of)).unwrap();
+    world.floor.answer(world.now, &Answer { agent: "ben".into(), verb: Verb::Accept(held.0) }).unwrap();
+    let hand_over = Answer { agent: "ben".into(), verb: Verb::Transfer(held.1, transfer) };
+    assert_eq!(world.floor.answer(world.now, &hand_over), Err(Wrong::AgentBusy));
+    world.check();
+    assert_eq!(world.floor.load(ben).count(), 1);
+    world.restart(&groups);
+    let anna = world.floor.agent_key("anna").unwrap();
+    assert!(world.floor.agent(anna).unwrap().aside, "over a restart, too");
+    world.floor.presence(world.now, "anna", &shows(Show::Busy), Some(3)).unwrap();
+    world.floor.presence(world.now, "anna", &shows(Show::Ready), Some(3)).unwrap();
+    world.check();
+    assert_eq!((world.floor.shows(anna), world.floor.load(anna).count()), (Show::Ready, 2));
+}
+
+#[test]
+fn a_group_that_is_drained_says_so_and_its_queue_is_served() {
+    let mut world = World::new(&[("care", settings()), ("shop", settings())]);
+    assert_eq!(world.floor.drain_group(world.now, "none", true), Err(Wrong::NoGroup));
+    world.floor.open(world.now, opening(1, "care")).unwrap();
+    world.check();
+    world.floor.drain_group(world.now, "care", true).unwrap();
+    world.floor.drain_group(world.now, "care", true).unwrap();
+    let changes = world.floor.take_changes();
+    assert_eq!((changes.drained, changes.groups), (vec![("care".into(), true)], vec![0]));
+    let shown = |floor: &Floor| {
+        let prospects = ["care", "shop"].map(|group| floor.prospect(&opening(9, group), 1).unwrap().drained);
+        let queues = [0, 1].map(|place| floor.queue(place).unwrap().drained);
+        assert_eq!(queues, prospects);
+        queues
+    };
+    assert_eq!(shown(&world.floor), [true, false]);
+    world.floor.presence(world.now, "anna", &ready(&["care"], 1), Some(1)).unwrap();
+    world.check();
+    assert_eq!(world.open.len(), 1, "what waits is offered");
+    world.floor.drain_group(world.now, "care", false).unwrap();
+    assert_eq!(world.floor.take_changes().drained, [("care".into(), false)]);
+    assert_eq!(shown(&world.floor), [false, false]);
+    assert!(world.floor.restore_drained("shop") && !world.floor.restore_drained("none"));
+    assert_eq!(shown(&world.floor), [false, true]);
 }
 
 #[test]

@@ -86,6 +86,8 @@ pub struct Standing {
 pub struct QueueView {
     /// The group.
     pub name: Arc<str>,
+    /// An operator has it take no new conversations.
+    pub drained: bool,
     /// Conversations that wait and are not being offered.
     pub depth: u32,
     /// For how long the one at the head of its line has waited.
@@ -135,6 +137,8 @@ pub struct Prospect {
     pub depth: u32,
     /// The position that it would get; 0: it would be offered at once.
     pub position: usize,
+    /// An operator has the group take no new conversations.
+    pub drained: bool,
 }
 
 impl Candidate {
@@ -273,6 +277,7 @@ impl Floor {
         let oldest = lines.filter_map(|(_, class)| class.line.oldest()).min();
         Some(QueueView {
             name: queue.name.clone(),
+            drained: queue.drained,
             depth: queue.queued,
             oldest_ms: oldest.map_or(0, |at| self.now.saturating_sub(at)),
             wait_p50_ms: measured.percentile(50, self.now),
