@@ -18,7 +18,7 @@ use crate::desk::Routing;
 use crate::http::{self, HttpState, Pulse, Readiness};
 use crate::metrics::{Counters, Gauges, Registry, StoreFigures, StoreHandles, UPKEEP_INTERVAL};
 use crate::net::tls::{Identity, TlsError};
-use crate::net::{self, BindError, Bound, Command, Driver, Loops, Reach, SharedLoops, Stopped, WAKER};
+use crate::net::{self, BindError, Bound, Command, Door, Driver, Loops, Reach, SharedLoops, Stopped, WAKER};
 use crate::shard::restore::restore;
 use crate::shard::{Core, Exchange, ShardId};
 use crate::store::disk::{Disk, OpenError, Options};
@@ -153,6 +153,7 @@ impl Server {
             bound.push(net::bind(listener, shards)?);
         }
         let identities = settings.listeners.iter().map(identity).collect::<Result<_, _>>()?;
+        let doors = settings.listeners.iter().map(Door::new).collect();
         let http = settings.http.as_ref().map(|http| open_http(http.bind)).transpose()?;
         let polls: Vec<Poll> = (0..shards).map(|_| Poll::new()).collect::<io::Result<_>>()?;
         let reach: Vec<Reach> = polls
@@ -164,6 +165,7 @@ impl Server {
         let loops: SharedLoops = Arc::new(Loops {
             reach,
             identities,
+            doors,
             open,
             pulse: pulse.clone(),
             most: most_connections(&settings),

@@ -168,6 +168,10 @@ labels! {
         Refused = "refused",
         /// No TLS handshake was made, or TLS was broken later.
         Tls = "tls",
+        /// No WebSocket, or not as RFC 6455 has it; or its client has said good-bye there.
+        WebSocket = "websocket",
+        /// A proxy's connection did not begin with a PROXY protocol header.
+        ProxyHeader = "proxy_header",
         /// Reading or writing the socket failed.
         SocketError = "socket_error",
         /// Nothing came for one and a half times the keep-alive.
@@ -215,6 +219,8 @@ labels! {
         WillInvalid = "will_invalid",
         /// A bound on connections is reached: closed before anything was read.
         ConnectionLimit = "connection_limit",
+        /// The listener takes connections from its proxies alone: closed before anything was read.
+        NoProxy = "no_proxy",
         /// The bound on sessions is reached (0x97).
         SessionLimit = "session_limit",
         /// The session would have to be written down, and nothing can be (0x97, 0x83).

@@ -25,6 +25,7 @@ use crate::message::Millis;
 use crate::metrics::{CloseReason, Handles};
 use crate::protocol::QoS;
 use crate::session::Phase;
+use crate::shard::clients::Client;
 use crate::shard::timers::TICK;
 use crate::shard::{Close, Core, ShardId};
 use crate::sys::Update;
@@ -387,30 +388,39 @@ impl Driver {
 
     /// Gives the core what the first bytes of the buffer say in MQTT.
     fn peel(&mut self, key: u32, count: usize) {
+        // What comes behind a good-bye is read away.
+        let closing = |client: &Client| client.link.phase == Phase::Closing;
+        if self.core.clients.connections.get(key as usize).is_none_or(closing) {
+            return;
+        }
         let Some(socket) = self.sockets.get_mut(key as usize).and_then(Option::as_mut) else { return };
         let (Some(layers), Some(bytes)) = (&mut socket.layers, self.buffer.get_mut(..count)) else { return };
         let then = layers.receive(bytes, &mut socket.stream, &mut self.scratch);
         let mqtt = std::mem::take(&mut self.scratch.mqtt);
-        let said_nothing = mqtt.is_empty();
-        if !said_nothing {
+        if !mqtt.is_empty() {
             self.core.receive(key, &mqtt);
         }
         self.scratch.mqtt = mqtt;
-        match then {
-            Then::GoOn => {}
-            Then::Broken(Layer::Tls) if said_nothing => self.gone(key, CloseReason::Tls),
-            // What it has said last may be on its way to another shard by now: the end is read there.
-            Then::Ended | Then::Broken(_) => self.end_of_input(key),
+        let reason = match then {
+            Then::GoOn => return,
+            Then::Ended => CloseReason::ClientGone,
+            Then::Broken(Layer::Proxy) => CloseReason::ProxyHeader,
+            Then::Broken(Layer::Tls) => CloseReason::Tls,
+            Then::Broken(Layer::WebSocket) => CloseReason::WebSocket,
+        };
+        if self.core.effects.hand_over.iter().any(|moving| moving.connection == key) {
+            return self.end_of_input(key);
         }
+        self.core.hang_up(key, reason);
+        self.core.effects.close.push(Close { connection: key, linger: true });
     }
 
-    /// The next read finds the end.
+    /// A connection is on its way to another shard, and nothing more comes: that is read there.
     fn end_of_input(&mut self, key: u32) {
         let socket = self.sockets.get_mut(key as usize).and_then(Option::as_mut);
-        if socket.is_some_and(|socket| socket.stream.shutdown(std::net::Shutdown::Read).is_ok()) {
-            return self.read_again(key);
+        if socket.is_none_or(|socket| socket.stream.shutdown(std::net::Shutdown::Read).is_err()) {
+            self.gone(key, CloseReason::SocketError);
         }
-        self.gone(key, CloseReason::SocketError);
     }
 
     fn writable(&mut self, key: u32) {

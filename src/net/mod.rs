@@ -5,18 +5,24 @@
 
 mod driver;
 mod listener;
+pub mod proxy;
 mod socket;
 pub mod tls;
+pub mod websocket;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
+use ipnet::IpNet;
 use mio::Waker;
 use parking_lot::{Mutex, RwLock};
 
 pub use driver::{Command, Driver, Stopped, WAKER};
+use websocket::Terms;
+
 pub use listener::{BindError, Bound, bind};
 
+use crate::config::settings::{ListenerSettings, WebSocketSettings};
 use crate::http::Pulse;
 use crate::metrics::{Counters, Gauges};
 use crate::shard::ShardId;
@@ -40,6 +46,32 @@ pub struct Reach {
     pub report: Mutex<(Counters, Gauges)>,
 }
 
+/// What is spoken at a listener, TLS apart.
+#[derive(Debug)]
+pub struct Door {
+    /// MQTT within WebSocket.
+    websocket: Option<Arc<Terms>>,
+    /// Every connection comes through one of these, which says who it is.
+    proxies: Option<Vec<IpNet>>,
+}
+
+impl Door {
+    /// As a listener is configured.
+    pub fn new(settings: &ListenerSettings) -> Self {
+        let terms = |settings: &WebSocketSettings| {
+            let (path, origins) = (settings.path.clone(), settings.origins.clone());
+            Arc::new(Terms { path, origins, max_frame: LARGEST_FRAME })
+        };
+        Self {
+            websocket: settings.websocket.as_ref().map(terms),
+            proxies: settings.proxy.as_ref().map(|proxy| proxy.from.clone()),
+        }
+    }
+}
+
+/// A frame has room for every packet. It is not gathered: what comes of it goes on at once.
+const LARGEST_FRAME: u64 = 268_435_460;
+
 /// What the loops of all shards share.
 #[derive(Debug)]
 pub struct Loops {
@@ -49,6 +81,8 @@ pub struct Loops {
     pub pulse: Arc<Pulse>,
     /// What handshakes are made with, by listener; those without TLS have none.
     pub identities: Vec<Option<RwLock<tls::Identity>>>,
+    /// What is spoken, by listener.
+    pub doors: Vec<Door>,
     /// Open connections by listener.
     pub open: Vec<AtomicUsize>,
     /// Most connections over all listeners.

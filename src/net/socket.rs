@@ -4,10 +4,13 @@
 //! is boxed apart and goes along when the socket moves to another shard.
 
 use std::io::{self, ErrorKind, Write};
+use std::sync::Arc;
 
 use mio::net::TcpStream;
 
+use super::proxy::{self, Header};
 use super::tls::{self, Tls};
+use super::websocket::{self, CloseCode, Terms, WebSocket};
 use crate::shard::outbuf::{OutBuf, Pool};
 
 /// Bytes that are wrapped at once.
@@ -34,7 +37,10 @@ pub(super) struct Socket {
 /// What lies between a socket and MQTT, from the wire upwards.
 #[derive(Debug)]
 pub(super) struct Layers {
+    /// What has come of a PROXY header that is still to be read.
+    header: Option<Vec<u8>>,
     tls: Option<Tls>,
+    websocket: Option<(WebSocket, Arc<Terms>)>,
     /// What the socket has not taken, from here on.
     unsent: Vec<u8>,
     sent: usize,
@@ -55,7 +61,9 @@ pub(super) enum Then {
 /// Which rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layer {
+    Proxy,
     Tls,
+    WebSocket,
 }
 
 /// What became of writing.
@@ -68,14 +76,22 @@ pub(super) enum Written {
 }
 
 impl Layers {
-    /// For a connection that `tls` is spoken with.
-    pub(super) fn new(tls: Option<Tls>) -> Self {
-        Self { tls, unsent: Vec::new(), sent: 0, owed: 0 }
+    /// For a new connection: whether a PROXY header comes first, and what is spoken behind it.
+    pub(super) fn new(header: bool, tls: Option<Tls>, websocket: Option<Arc<Terms>>) -> Self {
+        Self {
+            header: header.then(Vec::new),
+            tls,
+            websocket: websocket.map(|terms| (WebSocket::new(), terms)),
+            unsent: Vec::new(),
+            sent: 0,
+            owed: 0,
+        }
     }
 
     /// Whether what a client is told can reach it already.
     fn is_open(&self) -> bool {
         self.tls.as_ref().is_none_or(Tls::is_open)
+            && self.websocket.as_ref().is_none_or(|(websocket, _)| websocket.is_open())
     }
 
     /// Takes what has come from the wire; what it says in MQTT is then in `scratch`.
@@ -87,13 +103,66 @@ impl Layers {
     ) -> Then {
         scratch.mqtt.clear();
         scratch.wire.clear();
-        let Some(tls) = &mut self.tls else { return Then::GoOn };
-        let then = match tls.receive(bytes, &mut scratch.mqtt, &mut scratch.wire) {
-            tls::Then::GoOn => Then::GoOn,
-            tls::Then::Ended => Then::Ended,
-            tls::Then::Broken => Then::Broken(Layer::Tls),
+        let then = match &mut self.header {
+            None => self.peel(bytes, scratch),
+            Some(header) => {
+                header.extend_from_slice(bytes);
+                match proxy::header(header) {
+                    Header::Partial => Then::GoOn,
+                    Header::Malformed => Then::Broken(Layer::Proxy),
+                    Header::Whole { length, .. } => {
+                        let mut rest = header.split_off(length);
+                        self.header = None;
+                        self.peel(&mut rest, scratch)
+                    }
+                }
+            }
         };
         if self.push(stream, &scratch.wire) == Written::Failed { Then::Ended } else { then }
+    }
+
+    fn peel(&mut self, bytes: &mut [u8], scratch: &mut Scratch) -> Then {
+        let Some(tls) = &mut self.tls else {
+            return Self::unframe(&mut self.websocket, bytes, scratch, None);
+        };
+        scratch.plain.clear();
+        let then = match tls.receive(bytes, &mut scratch.plain, &mut scratch.wire) {
+            tls::Then::GoOn => Then::GoOn,
+            tls::Then::Ended => Then::Ended,
+            tls::Then::Broken => return Then::Broken(Layer::Tls),
+        };
+        let mut plain = std::mem::take(&mut scratch.plain);
+        let within = Self::unframe(&mut self.websocket, &mut plain, scratch, Some(tls));
+        scratch.plain = plain;
+        if within == Then::GoOn { then } else { within }
+    }
+
+    /// What lies within TLS, or on the wire itself.
+    fn unframe(
+        websocket: &mut Option<(WebSocket, Arc<Terms>)>,
+        bytes: &mut [u8],
+        scratch: &mut Scratch,
+        tls: Option<&mut Tls>,
+    ) -> Then {
+        let Some((websocket, terms)) = websocket else {
+            scratch.mqtt.extend_from_slice(bytes);
+            return Then::GoOn;
+        };
+        let mut answers = Vec::new();
+        let then = websocket.receive(bytes, terms, &mut scratch.mqtt, &mut answers);
+        let sent = match tls {
+            _ if answers.is_empty() => true,
+            None => {
+                scratch.wire.extend_from_slice(&answers);
+                true
+            }
+            Some(tls) => tls.send(&answers, &mut scratch.wire),
+        };
+        match then {
+            websocket::Then::GoOn if sent => Then::GoOn,
+            websocket::Then::GoOn => Then::Broken(Layer::Tls),
+            websocket::Then::Close => Then::Broken(Layer::WebSocket),
+        }
     }
 
     /// Writes behind what has not been sent yet.
@@ -131,6 +200,10 @@ impl Layers {
                 return written;
             }
             out.advance(std::mem::take(&mut self.owed), pool);
+            if self.websocket.as_ref().is_some_and(|(websocket, _)| websocket.is_closed()) {
+                // Nothing may follow a good-bye.
+                out.advance(out.len(), pool);
+            }
             if out.is_empty() || !self.is_open() {
                 return Written::All;
             }
@@ -140,7 +213,7 @@ impl Layers {
                 let room = WRAPPED - scratch.plain.len();
                 scratch.plain.extend_from_slice(slice.get(..room).unwrap_or(&slice));
             }
-            if !self.wrap(&scratch.plain, &mut scratch.wire) {
+            if !self.wrap(scratch) {
                 return Written::Failed;
             }
             self.owed = scratch.plain.len();
@@ -151,19 +224,41 @@ impl Layers {
         }
     }
 
-    fn wrap(&mut self, mqtt: &[u8], wire: &mut Vec<u8>) -> bool {
-        let Some(tls) = &mut self.tls else {
-            wire.extend_from_slice(mqtt);
-            return true;
-        };
-        tls.send(mqtt, wire)
+    /// Wraps MQTT for the wire.
+    fn wrap(&mut self, scratch: &mut Scratch) -> bool {
+        let Scratch { plain, wire, .. } = scratch;
+        match (&mut self.tls, &self.websocket) {
+            (None, None) => wire.extend_from_slice(plain),
+            (None, Some(_)) => {
+                WebSocket::put_head(plain.len(), wire);
+                wire.extend_from_slice(plain);
+            }
+            (Some(tls), None) => return tls.send(plain, wire),
+            (Some(tls), Some(_)) => {
+                let mut framed = Vec::with_capacity(plain.len() + 10);
+                WebSocket::put_head(plain.len(), &mut framed);
+                framed.extend_from_slice(plain);
+                return tls.send(&framed, wire);
+            }
+        }
+        true
     }
 
     /// Tells the client that nothing more comes, as far as its socket takes it.
     pub(super) fn close(&mut self, stream: &mut TcpStream, scratch: &mut Scratch) {
         scratch.wire.clear();
-        if let Some(tls) = &mut self.tls {
-            tls.close(&mut scratch.wire);
+        let mut goodbye = Vec::new();
+        if let Some((websocket, _)) = &mut self.websocket {
+            websocket.close(CloseCode::Normal, &mut goodbye);
+        }
+        match &mut self.tls {
+            None => scratch.wire.extend_from_slice(&goodbye),
+            Some(tls) => {
+                if !goodbye.is_empty() {
+                    tls.send(&goodbye, &mut scratch.wire);
+                }
+                tls.close(&mut scratch.wire);
+            }
         }
         // It is the last word: nobody waits for what does not go out now.
         self.push(stream, &scratch.wire);

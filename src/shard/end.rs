@@ -11,6 +11,9 @@ use crate::session::{EXPIRES_NEVER, NO_SESSION, Phase};
 /// Bytes of a DISCONNECT besides those of its reason string, at most.
 const DISCONNECT_ROOM: usize = 16;
 
+/// Ends that tell more than that no CONNECT came.
+const TRANSPORT: [CloseReason; 3] = [CloseReason::Tls, CloseReason::WebSocket, CloseReason::ProxyHeader];
+
 impl Core {
     /// DISCONNECT from a client.
     pub(super) fn disconnect(&mut self, key: u32, session: u32, packet: &Disconnect<'_>) -> End {
@@ -41,7 +44,7 @@ impl Core {
     pub fn hang_up(&mut self, key: u32, reason: CloseReason) {
         let Some(client) = self.clients.connections.get(key as usize) else { return };
         let reason = match client.link.phase {
-            Phase::Connecting if reason != CloseReason::Tls => CloseReason::BeforeConnect,
+            Phase::Connecting if !TRANSPORT.contains(&reason) => CloseReason::BeforeConnect,
             Phase::Connecting | Phase::Open | Phase::Closing => reason,
         };
         self.detach(key, reason);

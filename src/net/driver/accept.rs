@@ -1,11 +1,13 @@
 //! New connections: taken from a listener, counted, and given what lies between them and MQTT.
 
 use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 use super::super::socket::{Layers, Socket};
 use super::super::tls::Tls;
 use super::Driver;
+use crate::metrics::RefuseReason;
 
 /// Connections accepted in a turn from one listener.
 const ACCEPTS: usize = 128;
@@ -15,7 +17,11 @@ impl Driver {
         for _ in 0..ACCEPTS {
             let Some(listener) = self.listeners.get(number).and_then(Option::as_ref) else { return };
             let stream = match listener.accept() {
-                Ok((stream, _)) => stream,
+                Ok((stream, peer)) if self.admits(number, peer.ip()) => stream,
+                Ok(_) => {
+                    self.core.counters().connects_refused.bump(RefuseReason::NoProxy);
+                    continue;
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) => {
                     self.accept_failed = true;
@@ -44,11 +50,21 @@ impl Driver {
         self.accept_again = true;
     }
 
+    /// Whether this address may come to the listener: one that expects proxies takes nobody else.
+    fn admits(&self, number: usize, peer: IpAddr) -> bool {
+        let proxies = self.loops.doors.get(number).and_then(|door| door.proxies.as_ref());
+        // A listener on [::] sees IPv4 addresses within IPv6.
+        proxies.is_none_or(|proxies| proxies.iter().any(|net| net.contains(&peer.to_canonical())))
+    }
+
     /// What lies between MQTT and a new connection of this listener.
     fn layers(&self, number: usize) -> Result<Option<Box<Layers>>, rustls::Error> {
-        let Some(Some(identity)) = self.loops.identities.get(number) else { return Ok(None) };
-        let tls = Tls::new(&identity.read())?;
-        Ok(Some(Box::new(Layers::new(Some(tls)))))
+        let identity = self.loops.identities.get(number).and_then(Option::as_ref);
+        let tls = identity.map(|identity| Tls::new(&identity.read())).transpose()?;
+        let Some(door) = self.loops.doors.get(number) else { return Ok(None) };
+        let nothing = tls.is_none() && door.websocket.is_none() && door.proxies.is_none();
+        let layers = || Box::new(Layers::new(door.proxies.is_some(), tls, door.websocket.clone()));
+        Ok((!nothing).then(layers))
     }
 
     /// Counts a connection in, unless its listener is full.
@@ -63,7 +79,7 @@ impl Driver {
             return true;
         }
         open.fetch_sub(1, Ordering::Relaxed);
-        self.core.counters().connects_refused.bump(crate::metrics::RefuseReason::ConnectionLimit);
+        self.core.counters().connects_refused.bump(RefuseReason::ConnectionLimit);
         false
     }
 
