@@ -137,15 +137,20 @@ impl Pattern {
         if name.starts_with('$') && !self.is_hidden() {
             return false;
         }
+        let name = name.as_bytes();
+        // Most topics of a rule differ at their ends.
+        if let Some(Piece::Text(end)) = self.pieces.last()
+            && !name.ends_with(end.as_bytes())
+        {
+            return false;
+        }
         let mut rest = name;
         for piece in &self.pieces {
             let after = match piece {
-                Piece::Text(text) => rest.strip_prefix(&**text),
-                Piece::Value(slot) => rest.strip_prefix(values.get(*slot, group)),
-                Piece::One => {
-                    rest.bytes().position(|byte| byte == b'/').map_or(Some(""), |at| rest.get(at..))
-                }
-                Piece::Rest => return rest.is_empty() || rest.starts_with('/'),
+                Piece::Text(text) => rest.strip_prefix(text.as_bytes()),
+                Piece::Value(slot) => rest.strip_prefix(values.get(*slot, group).as_bytes()),
+                Piece::One => rest.get(rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len())..),
+                Piece::Rest => return rest.is_empty() || rest.starts_with(b"/"),
                 Piece::All => return true,
             };
             let Some(after) = after else { return false };

@@ -1,5 +1,5 @@
 //! What rules say in their order, that the ways of asking agree, and what rights cost.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
