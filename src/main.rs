@@ -1,5 +1,6 @@
 //! The switchboard program: arguments, signals, exit codes.
 
+mod access;
 mod maintenance;
 
 use std::io::{self, Write};
@@ -45,6 +46,28 @@ enum Command {
     CheckConfig(CheckArguments),
     /// Look at the store of a broker that is stopped, or make it smaller.
     Store(StoreArguments),
+    /// Ask the access rules.
+    Acl(AclArguments),
+}
+
+#[derive(Args)]
+struct AclArguments {
+    #[command(subcommand)]
+    question: AclQuestion,
+}
+
+#[derive(Subcommand)]
+enum AclQuestion {
+    /// Whether a client may do something, and which rule says so; exit code 3 if it may not.
+    Test(AclTest),
+}
+
+#[derive(Args)]
+struct AclTest {
+    #[command(flatten)]
+    wish: access::Wish,
+    #[command(flatten)]
+    like_serve: Configuration,
 }
 
 #[derive(Args)]
@@ -116,6 +139,7 @@ fn main() -> ExitCode {
         Some(Command::CheckConfig(check)) => check_config(check),
         Some(Command::Serve(serve)) => run(serve),
         Some(Command::Store(store)) => maintain(store.question),
+        Some(Command::Acl(AclArguments { question: AclQuestion::Test(test) })) => test_access(test),
         None => run(arguments.serve),
     }
 }
@@ -148,6 +172,18 @@ fn broken_identities(loaded: &Loaded) -> Vec<String> {
         Some(format!("listener {}: {error}", listener.name))
     });
     broken.collect()
+}
+
+fn test_access(test: AclTest) -> ExitCode {
+    match test.like_serve.read() {
+        Ok((_, loaded)) => {
+            // There are no logins to configure yet.
+            let (lines, code) = access::answer(&test.wish, &loaded.access, false);
+            say(&mut io::stdout(), lines);
+            code
+        }
+        Err(problems) => refuse(&mut io::stderr(), &problems),
+    }
 }
 
 fn maintain(question: Question) -> ExitCode {
@@ -354,7 +390,8 @@ fn summary(file: Option<&Path>, loaded: &Loaded) -> String {
         .as_ref()
         .map_or("no desk".to_owned(), |path| format!("desk by {}", path.display()));
     let open = listing(&exposures(settings, &[], None));
-    format!("{file}: no problems; {} shards, {open}, {routing}", settings.shards)
+    let access = access::summary(&loaded.access);
+    format!("{file}: no problems; {} shards, {open}, {routing}{access}", settings.shards)
 }
 
 fn refuse(out: &mut dyn Write, problems: &[Problem]) -> ExitCode {

@@ -57,6 +57,11 @@ const WALLS: &[Wall] = &[
         why: "a log must be there before anything else is",
     },
     Wall {
+        module: "access",
+        may_name: &[],
+        why: "it belongs to the program, not to the broker: it asks the library and prints",
+    },
+    Wall {
         module: "maintenance",
         may_name: &[],
         why: "it belongs to the program, not to the broker: it asks the library and prints",

@@ -50,14 +50,14 @@ fn frames(to: SocketAddr) -> SocketAddr {
 }
 
 fn wrap(mut from: TcpStream, mut to: TcpStream) {
-    let (mut buffer, mut size) = ([0; 70_000], 1);
+    let (mut buffer, mut size) = (vec![0; 70_000], 1);
     while let Ok(count @ 1..) = from.read(&mut buffer) {
         for piece in buffer[..count].chunks(size) {
             let mut frame = vec![0x82];
             match piece.len() {
                 length @ 0..126 => frame.push(0x80 | length as u8),
                 length => {
-                    frame.push(0x80 | 126);
+                    frame.push(0x80 | 0x7E);
                     frame.extend((length as u16).to_be_bytes());
                 }
             }
@@ -229,7 +229,7 @@ fn proxies_say_who_comes_and_nobody_else_may() {
         assert_eq!(said, accepted);
     }
     assert_eq!(answer(addresses[0], &connect), b"", "no header");
-    assert_eq!(answer(addresses[0], &[&line[..], &line[..]].concat()), b"", "two of them");
+    assert_eq!(answer(addresses[0], &line.repeat(4)), b"", "several");
     let mut refused = TcpStream::connect(addresses[1]).unwrap();
     let _ = refused.write_all(&[&line[..], &connect].concat());
     let mut said = Vec::new();

@@ -1,8 +1,9 @@
 //! TOML to the settings of each part; problems as data.
 //!
 //! Owns `conf/switchboard.toml` and the `--set` arguments laid over it: [`load`] reads them, the routing
-//! file they name and the models that one names, and gives either settings or everything that is wrong. The one part that knows TOML keys.
+//! file they name and the models that one names, the access rules, and gives either settings or everything that is wrong. The one part that knows TOML keys.
 
+mod acl;
 mod arguments;
 pub mod exposure;
 mod fit;
@@ -13,6 +14,7 @@ mod resolve;
 mod routing;
 pub mod settings;
 mod units;
+mod unread;
 mod values;
 
 use std::fs::{self, File};
@@ -21,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::string::FromUtf8Error;
 use std::sync::Arc;
 
+pub use acl::AccessRules;
 pub use problem::Problem;
 pub use settings::Settings;
 
@@ -45,13 +48,15 @@ pub struct Loaded {
     pub settings: Settings,
     /// The rules of [`Settings::routing_file`], if it names one.
     pub routing: Option<Arc<Routing>>,
+    /// The rules of the file that `acl.file` names.
+    pub access: AccessRules,
 }
 
 /// Reads `file`, or nothing but the defaults, lays the `--set` arguments (`PATH=VALUE`) over it, and reads the
-/// routing file that it names.
+/// files that it names.
 ///
 /// # Errors
-/// What is wrong in both files and in the arguments, sorted by file and line: the first
+/// What is wrong in all files and in the arguments, sorted by file and line: the first
 /// [`MAX_PROBLEMS`](problem::MAX_PROBLEMS), and a word about the others.
 pub fn load(file: Option<&Path>, arguments: &[String]) -> Result<Loaded, Vec<Problem>> {
     let Some(file) = file else { return parse("", Path::new(""), arguments) };
@@ -89,6 +94,7 @@ fn read(text: &str, file: &Path, name: &str, arguments: &[String]) -> Result<Loa
     let raw = raw.unwrap_or_default();
     let (mut settings, mut problems) = resolve::resolve(source, &raw, file.parent(), problems);
 
+    let access = acl::load(source, file, raw.acl.file.as_ref(), &mut problems);
     let mut routing = None;
     if let Some(written) = raw.desk.routing.as_ref().filter(|written| !written.get_ref().is_empty()) {
         // A path in a file is relative to that file, one in an argument to the working directory.
@@ -106,7 +112,7 @@ fn read(text: &str, file: &Path, name: &str, arguments: &[String]) -> Result<Loa
         }
         settings.routing_file = Some(path);
     }
-    if problems.is_empty() { Ok(Loaded { settings, routing }) } else { Err(problems) }
+    if problems.is_empty() { Ok(Loaded { settings, routing, access }) } else { Err(problems) }
 }
 
 /// The rules of a routing file, with the models that it names: their paths are relative to its folder.

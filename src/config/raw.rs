@@ -30,6 +30,7 @@ pub(super) struct RawFile {
     pub(super) sys: RawSys,
     pub(super) log: RawLog,
     pub(super) desk: RawDesk,
+    pub(super) acl: RawAcl,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -168,4 +169,10 @@ pub(super) struct RawLog {
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct RawDesk {
     pub(super) routing: Word,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct RawAcl {
+    pub(super) file: Word,
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::raw::{
-    RawCertificate, RawDesk, RawGroup, RawHttp, RawLimits, RawListener, RawLog, RawProxy, RawRetained,
-    RawSession, RawSharing, RawStore, RawSys, RawTls, RawWebSocket,
+    RawAcl, RawCertificate, RawDesk, RawGroup, RawHttp, RawLimits, RawListener, RawLog, RawProxy,
+    RawRetained, RawSession, RawSharing, RawStore, RawSys, RawTls, RawWebSocket,
 };
 use super::settings::{
     GroupRule, HttpSettings, LimitSettings, ListenerSettings, LogFormat, LogSettings, Overflow,
@@ -57,6 +57,8 @@ fn the_shipped_file_is_the_defaults_with_a_store_and_a_desk() {
     let store = StoreSettings { directory: Some("data".into()), ..StoreSettings::default() };
     assert_eq!(loaded.settings, Settings { store, routing_file, ..Settings::default() });
     assert!(loaded.routing.unwrap().tenants().count() > 0);
+    assert_eq!(loaded.access.file, Some("conf/acl.toml".into()));
+    assert!(loaded.access.acl(false).is_open(), "it has examples only");
 }
 
 /// The keys of a raw structure, as serde lists them to whoever uses an unknown one.
@@ -80,6 +82,7 @@ fn the_shipped_file_has_every_key_in_its_table() {
             "sys" => ("[sys]".to_owned(), keys::<RawSys>()),
             "log" => ("[log]".to_owned(), keys::<RawLog>()),
             "desk" => ("[desk]".to_owned(), keys::<RawDesk>()),
+            "acl" => ("[acl]".to_owned(), keys::<RawAcl>()),
             other => panic!("which table of the shipped file documents {other}?"),
         };
         assert!(!keys.is_empty());
@@ -363,7 +366,7 @@ const WRONG: &[(&str, &[&str])] = &[
     (
         "a = 1",
         &[
-            "f.toml:1:1  a: unknown key; one of shards, drain, listener, limits, session, sharing, retained, store, http, sys, log, desk",
+            "f.toml:1:1  a: unknown key; one of shards, drain, listener, limits, session, sharing, retained, store, http, sys, log, desk, acl",
         ],
     ),
     // Unknown keys at every depth.

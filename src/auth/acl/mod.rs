@@ -109,6 +109,8 @@ impl Acl {
     pub const MAX_TOPICS: usize = 64;
     /// The most names in each list of a rule.
     pub const MAX_NAMES: usize = 256;
+    /// The most groups of a client that `%g` stands for: what comes behind them is left out.
+    pub const MAX_GROUPS: usize = 256;
 
     /// No logins and no rules: everybody may do everything.
     pub fn open() -> Self {
@@ -133,7 +135,7 @@ impl Acl {
             return decision;
         }
         let Ok(wanted) = wanted(act) else { return Decision::NO_RULE };
-        let values = Values::new(subject);
+        let values = Values::new(subject, values::ALL);
         self.rules(subject)
             .filter(|rule| rule.who.is(subject))
             .find_map(|rule| Some(decision(rule, answer(rule, &values, act, wanted.as_ref())?)))
@@ -144,7 +146,7 @@ impl Acl {
     pub fn explain(&self, subject: &Subject<'_>, act: &Act<'_>) -> Explanation {
         let mut explanation = Explanation { decision: self.decide(subject, act), tried: Vec::new() };
         let (None, Ok(wanted)) = (self.at_once(act), wanted(act)) else { return explanation };
-        let values = Values::new(subject);
+        let values = Values::new(subject, values::ALL);
         for rule in self.rules(subject) {
             let outcome = explain::outcome(rule, subject, &values, act, wanted.as_ref());
             explanation.tried.push(Tried { by: rule.by, rule: rule.to_string(), outcome });

@@ -17,6 +17,8 @@ pub struct Pattern {
     pieces: Box<[Piece]>,
     /// The [`Slot`]s in it, one bit each.
     needs: u8,
+    /// The last byte of all that it matches, if that is always the same: most topics of a rule are told apart by it.
+    last: Option<u8>,
 }
 
 /// Why a text is no [`Pattern`].
@@ -79,7 +81,11 @@ impl Pattern {
         };
         let named: &[Piece] = if let Some(Share::Named(named)) = &share { named } else { &[] };
         let needs = named.iter().chain(&pieces).fold(0, |needs, piece| needs | piece.needs());
-        Ok(Self { text: text.into(), share, pieces, needs })
+        let last = match pieces.last() {
+            Some(Piece::Text(end)) => end.bytes().last(),
+            _ => None,
+        };
+        Ok(Self { text: text.into(), share, pieces, needs, last })
     }
 
     /// As it was written.
@@ -93,6 +99,11 @@ impl Pattern {
         self.share.is_some()
     }
 
+    /// The [`Slot`]s that it has to know a value of, one bit each.
+    pub(super) fn needs(&self) -> u8 {
+        self.needs
+    }
+
     /// Whether the client has all that stands in it.
     pub(super) fn is_possible(&self, values: &Values) -> bool {
         values.has(self.needs)
@@ -101,6 +112,9 @@ impl Pattern {
     /// Whether a name is matched by the filter, with any of the client's groups.
     #[inline]
     pub(super) fn matches(&self, values: &Values, name: &str) -> bool {
+        if self.last.is_some() && name.as_bytes().last().copied() != self.last {
+            return false;
+        }
         self.any(values, |group| self.matches_with(values, group, name))
     }
 
@@ -134,18 +148,17 @@ impl Pattern {
     }
 
     fn matches_with(&self, values: &Values, group: usize, name: &str) -> bool {
-        if name.starts_with('$') && !self.is_hidden() {
+        let name = name.as_bytes();
+        if name.starts_with(b"$") && !self.is_hidden() {
             return false;
         }
         let mut rest = name;
         for piece in &self.pieces {
             let after = match piece {
-                Piece::Text(text) => rest.strip_prefix(&**text),
-                Piece::Value(slot) => rest.strip_prefix(values.get(*slot, group)),
-                Piece::One => {
-                    rest.bytes().position(|byte| byte == b'/').map_or(Some(""), |at| rest.get(at..))
-                }
-                Piece::Rest => return rest.is_empty() || rest.starts_with('/'),
+                Piece::Text(text) => rest.strip_prefix(text.as_bytes()),
+                Piece::Value(slot) => rest.strip_prefix(values.get(*slot, group).as_bytes()),
+                Piece::One => rest.get(rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len())..),
+                Piece::Rest => return rest.is_empty() || rest.starts_with(b"/"),
                 Piece::All => return true,
             };
             let Some(after) = after else { return false };

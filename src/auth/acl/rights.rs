@@ -19,14 +19,14 @@ pub struct Rights(Option<Arc<Granted>>);
 struct Granted {
     file: Arc<[Rule]>,
     /// Those of the file that speak of this client, in their order.
-    concerning: Box<[u16]>,
+    concerning: Box<[u32]>,
     defaults: &'static [Rule],
     values: Values,
 }
 
 impl Granted {
     fn rules(&self) -> impl Iterator<Item = &Rule> {
-        let file = self.concerning.iter().filter_map(|&at| self.file.get(usize::from(at)));
+        let file = self.concerning.iter().filter_map(|&at| self.file.get(at as usize));
         file.chain(self.defaults)
     }
 }
@@ -39,11 +39,15 @@ impl Rights {
 
     pub(super) fn new(file: &Arc<[Rule]>, subject: &Subject<'_>, authentication: bool) -> Self {
         let speaks = file.iter().enumerate().filter(|(_, rule)| rule.who.is(subject));
+        let concerning: Box<[u32]> = speaks.filter_map(|(at, _)| u32::try_from(at).ok()).collect();
+        let defaults = defaults(subject, authentication);
+        let asked = concerning.iter().filter_map(|&at| file.get(at as usize)).chain(defaults);
+        let needed = asked.flat_map(|rule| &rule.topics).fold(0, |needed, topic| needed | topic.needs());
         Self(Some(Arc::new(Granted {
             file: file.clone(),
-            concerning: speaks.filter_map(|(at, _)| u16::try_from(at).ok()).collect(),
-            defaults: defaults(subject, authentication),
-            values: Values::new(subject),
+            concerning,
+            defaults,
+            values: Values::new(subject, needed),
         })))
     }
 

@@ -1,5 +1,5 @@
 //! What rules say in their order, that the ways of asking agree, and what rights cost.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -323,7 +323,7 @@ proptest! {
         let text = text.replace("%c", "a");
         let name = name.join("/");
         if let (Ok(parsed), false) = (parse_filter(&text, &ANY_SIZE), name.is_empty()) {
-            let found = pattern.matches(&Values::new(&subject), &name);
+            let found = pattern.matches(&Values::new(&subject, values::ALL), &name);
             prop_assert_eq!(found, matches(parsed.filter, &name), "{} {}", parsed.filter, name);
         }
     }
@@ -339,7 +339,7 @@ fn the_rights_of_a_customer_are_small() {
     let short = principal(Role::Customer, "4711", &[]);
     let short = acl.compile(&Subject { client_id: "phone-4711", principal: Some(&short) });
     println!("one with ids of 4 to 10 bytes: {} bytes", short.heap_bytes());
-    assert!(short.heap_bytes() < 200 && rights.heap_bytes() < 300);
+    assert!(short.heap_bytes() < 150 && rights.heap_bytes() < 200);
     assert_eq!(rights.clone().heap_bytes(), rights.heap_bytes());
 }
 

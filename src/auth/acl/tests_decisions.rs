@@ -329,7 +329,7 @@ fn principal(who: &str) -> (&'static str, Option<Principal>) {
         "id-plus" => ("phone-1", Role::Customer, "+", &[], "main"),
         "id-hash" => ("phone-1", Role::Customer, "#", &[], "main"),
         "id-slash" => ("phone-1", Role::Customer, "42/x", &[], "main"),
-        "id-null" => ("phone-1", Role::Customer, "4\02", &[], "main"),
+        "id-null" => ("phone-1", Role::Customer, "4\u{0}2", &[], "main"),
         "id-empty" => ("phone-1", Role::Customer, "", &[], "main"),
         "id-unicode" => ("phone-1", Role::Customer, "ünï·張", &[], "main"),
         "id-percent" => ("phone-1", Role::Customer, "%c", &[], "main"),

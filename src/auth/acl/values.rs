@@ -1,6 +1,6 @@
 //! What a client's rules put in place of `%c`, `%u`, `%t`, `%i` and `%g`.
 
-use super::Subject;
+use super::{Acl, Subject};
 
 /// What a placeholder stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,9 @@ impl Slot {
     }
 }
 
+/// Every [`Slot`].
+pub(super) const ALL: u8 = u8::MAX;
+
 /// A client's values: one text, and where each ends. Every client that is not alone in its topics has one of these for
 /// as long as it is connected.
 ///
@@ -45,18 +48,21 @@ pub(super) struct Values {
 }
 
 impl Values {
-    pub(super) fn new(subject: &Subject<'_>) -> Self {
+    /// The values of a client, those that are needed: a bit for each [`Slot`].
+    pub(super) fn new(subject: &Subject<'_>, needed: u8) -> Self {
         let (mut text, mut usable) = (String::new(), 0);
         let ends = SINGLE.map(|slot| {
-            if let Some(value) = single(subject, slot).filter(|value| is_level(value)) {
+            let value = single(subject, slot).filter(|_| needed & slot.bit() != 0);
+            if let Some(value) = value.filter(|value| is_level(value)) {
                 text.push_str(value);
                 usable |= slot.bit();
             }
             text.len() as u32
         });
         let mut groups = Vec::new();
-        let all = subject.principal.map_or(&[][..], |principal| &principal.groups);
-        for group in all.iter().filter(|group| is_level(group)) {
+        let all = subject.principal.filter(|_| needed & Slot::Group.bit() != 0);
+        let all = all.map_or(&[][..], |principal| &principal.groups);
+        for group in all.iter().filter(|group| is_level(group)).take(Acl::MAX_GROUPS) {
             text.push_str(group);
             groups.push(text.len() as u32);
             usable |= Slot::Group.bit();

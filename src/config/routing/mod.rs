@@ -21,6 +21,7 @@ use std::sync::Arc;
 use toml::Spanned;
 
 use super::problem::{Problem, Problems, Source};
+use super::unread::Unread;
 use super::values::Values;
 use crate::desk::{self, Group, ModelSource, Routing, Scorer, Tenant, check_id};
 use raw::{RawFile, RawTenant};
@@ -63,7 +64,7 @@ type Models<'m> = &'m dyn Fn(&str) -> io::Result<Vec<u8>>;
 pub(super) fn read(text: &str, file: &str, models: Option<Models<'_>>) -> Result<Routing, Problems> {
     let source = Source::new(file, text);
     let (raw, problems) = source.read::<RawFile>();
-    let unread = problems.iter().map(|problem| (problem.line, problem.key.clone())).collect();
+    let unread = Unread::new(&problems);
     let values = Values { source: &source, folder: None, problems };
     let mut resolve = Resolve { values, unread, env: desk::environment(), models, read: Vec::new() };
     let tenants = raw.map(|raw| resolve.tenants(&raw)).unwrap_or_default();
@@ -75,8 +76,8 @@ pub(super) fn read(text: &str, file: &str, models: Option<Models<'_>>) -> Result
 
 struct Resolve<'t> {
     values: Values<'t>,
-    /// Lines and keys that could not be read: they are not missing as well.
-    unread: Vec<(u32, String)>,
+    /// They are not missing as well.
+    unread: Unread,
     env: Arc<cel::Env>,
     models: Option<Models<'t>>,
     /// The models that were read so far: groups that name the same share it.
@@ -101,16 +102,7 @@ impl Resolve<'_> {
 
     /// Whether a key of a table is there and could not be read.
     fn is_unread(&self, table: &Range<usize>, key: &str) -> bool {
-        if self.unread.iter().all(|(_, unread)| unread != key) {
-            return false;
-        }
-        let source = self.values.source;
-        let line = source.line(table.start);
-        // A table's keys follow its header: the next line that starts with a bracket ends it.
-        let rest = source.text().get(table.start..).unwrap_or_default();
-        let lines = rest.lines().skip(1).take_while(|line| !line.trim_start().starts_with("[[")).count();
-        let last = line.saturating_add(u32::try_from(lines).unwrap_or(u32::MAX));
-        self.unread.iter().any(|(at, unread)| unread == key && (line..=last).contains(at))
+        self.unread.has(self.values.source, table, key)
     }
 
     fn tenants(&mut self, raw: &RawFile) -> Vec<Tenant> {

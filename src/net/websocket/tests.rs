@@ -54,11 +54,11 @@ fn frame(first: u8, carries: &[u8]) -> Vec<u8> {
     match carries.len() {
         length @ 0..126 => bytes.push(0x80 | length as u8),
         length @ 126..65_536 => {
-            bytes.push(0x80 | 126);
+            bytes.push(0x80 | 0x7E);
             bytes.extend((length as u16).to_be_bytes());
         }
         length => {
-            bytes.push(0x80 | 127);
+            bytes.push(0x80 | 0x7F);
             bytes.extend((length as u64).to_be_bytes());
         }
     }
@@ -137,6 +137,9 @@ fn a_request_has_a_bound() {
     assert!(then == Then::Close && answer.starts_with(b"HTTP/1.1 400 "), "MQTT itself is not spoken");
 }
 
+/// What it is, the frames, and what comes of them: MQTT, answers, how it goes on.
+type Case = (&'static str, Vec<Vec<u8>>, (Vec<u8>, Vec<u8>, Then));
+
 #[test]
 fn frames_are_judged() {
     let ok = |mqtt: &[u8], wire: &[u8]| (mqtt.to_vec(), wire.to_vec(), Then::GoOn);
@@ -144,13 +147,12 @@ fn frames_are_judged() {
     let pong = |carries: &[u8]| [&[0x8A, carries.len() as u8], carries].concat();
     let big = vec![7; 70_000];
     let unmasked = vec![0x82, 1, b'a'];
-    let overlong_16 = [vec![0x82, 0x80 | 126, 0, 5], frame(0x82, b"hello")[2..].to_vec()].concat();
+    let overlong_16 = [vec![0x82, 0x80 | 0x7E, 0, 5], frame(0x82, b"hello")[2..].to_vec()].concat();
     let overlong_64 =
         [vec![0x82, 0xFF, 0, 0, 0, 0, 0, 0, 0, 5], frame(0x82, b"hello")[2..].to_vec()].concat();
     let negative = [vec![0x82, 0xFF, 0x80, 0, 0, 0, 0, 0, 0, 0], vec![0; 4]].concat();
     let close = |carries: &[u8]| frame(0x88, carries);
     let reason = |code: u16, text: &[u8]| [&code.to_be_bytes(), text].concat();
-    type Case = (&'static str, Vec<Vec<u8>>, (Vec<u8>, Vec<u8>, Then));
     let mut cases: Vec<Case> = vec![
         // 1: framing
         ("empty", vec![frame(0x82, b"")], ok(b"", b"")),
