@@ -3,6 +3,30 @@
 //! Pure: what files hold is given to it, and the time too. Whoever asks somebody else (an HTTP service) stands outside.
 
 pub mod acl;
+mod chain;
+pub mod password;
 mod principal;
+pub mod token;
 
+pub use chain::{Certificates, Chain, Credentials, Method, Verdict, authenticate};
 pub use principal::{Principal, Role, UnknownRole};
+
+/// Why somebody is not let in. Nothing of what was shown is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// The password or signature is wrong.
+    #[error("wrong credentials")]
+    Credentials,
+    /// The token's time is over.
+    #[error("the token has expired")]
+    Expired,
+    /// The token's time has not come.
+    #[error("the token is not valid yet")]
+    NotYetValid,
+    /// It cannot be read, or does not say what is needed.
+    #[error("the token is malformed")]
+    Malformed,
+    /// Nobody of this name is known here; somebody else may know it.
+    #[error("unknown")]
+    Unknown,
+}
