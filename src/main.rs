@@ -3,13 +3,15 @@
 mod access;
 mod maintenance;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use sd_notify::NotifyState;
+use switchboard::auth::password::{OsRng, hash};
+use switchboard::auth::{Principal, Role};
 use switchboard::config::exposure::{Exposure, exposures};
 use switchboard::config::{self, DEFAULT_FILE, Loaded, Problem};
 use switchboard::net::tls::Identity;
@@ -17,6 +19,7 @@ use switchboard::{Server, telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
+use zeroize::Zeroizing;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -44,6 +47,8 @@ enum Command {
     Serve(Configuration),
     /// Show everything that is wrong with a configuration; exit code 78 if anything is.
     CheckConfig(CheckArguments),
+    /// Print the entry of a user for the file that auth.users names. The password is the first line of standard input.
+    Passwd(PasswdArguments),
     /// Look at the store of a broker that is stopped, or make it smaller.
     Store(StoreArguments),
     /// Ask the access rules.
@@ -68,6 +73,24 @@ struct AclTest {
     wish: access::Wish,
     #[command(flatten)]
     like_serve: Configuration,
+}
+
+#[derive(Args)]
+struct PasswdArguments {
+    /// The user name.
+    name: String,
+    /// customer, agent, bot, supervisor, operator or device.
+    #[arg(long)]
+    role: Role,
+    /// Its tenant.
+    #[arg(long, default_value = "main")]
+    tenant: String,
+    /// Its id in the tenant: the customer, the agent. Without it the user name.
+    #[arg(long)]
+    id: Option<String>,
+    /// A group that it is in. Repeatable.
+    #[arg(long)]
+    group: Vec<String>,
 }
 
 #[derive(Args)]
@@ -138,6 +161,7 @@ fn main() -> ExitCode {
     match arguments.command {
         Some(Command::CheckConfig(check)) => check_config(check),
         Some(Command::Serve(serve)) => run(serve),
+        Some(Command::Passwd(user)) => passwd(&user),
         Some(Command::Store(store)) => maintain(store.question),
         Some(Command::Acl(AclArguments { question: AclQuestion::Test(test) })) => test_access(test),
         None => run(arguments.serve),
@@ -177,13 +201,48 @@ fn broken_identities(loaded: &Loaded) -> Vec<String> {
 fn test_access(test: AclTest) -> ExitCode {
     match test.like_serve.read() {
         Ok((_, loaded)) => {
-            // There are no logins to configure yet.
-            let (lines, code) = access::answer(&test.wish, &loaded.access, false);
+            let (lines, code) = access::answer(&test.wish, &loaded.access, loaded.has_logins());
             say(&mut io::stdout(), lines);
             code
         }
         Err(problems) => refuse(&mut io::stderr(), &problems),
     }
+}
+
+/// Prints what goes into the file of users.
+fn passwd(user: &PasswdArguments) -> ExitCode {
+    let mut line = Zeroizing::new(String::new());
+    if io::stdin().is_terminal() {
+        say(&mut io::stderr(), ["the password, which will be seen here:"]);
+    }
+    if let Err(error) = io::stdin().read_line(&mut line) {
+        say(&mut io::stderr(), [format!("standard input: {error}")]);
+        return ExitCode::FAILURE;
+    }
+    let password = line.strip_suffix('\n').unwrap_or(&line);
+    let password = password.strip_suffix('\r').unwrap_or(password);
+    if password.is_empty() {
+        say(&mut io::stderr(), ["standard input has no password"]);
+        return ExitCode::FAILURE;
+    }
+    let hash = match hash(password.as_bytes(), OsRng) {
+        Ok(hash) => hash,
+        Err(error) => {
+            say(&mut io::stderr(), [error]);
+            return ExitCode::FAILURE;
+        }
+    };
+    let principal = Principal {
+        user: user.name.as_str().into(),
+        tenant: user.tenant.as_str().into(),
+        role: user.role,
+        id: user.id.as_ref().unwrap_or(&user.name).as_str().into(),
+        groups: user.group.iter().map(|group| group.as_str().into()).collect(),
+        expires_at: None,
+    };
+    let entry = [config::user_entry(&principal, &hash)];
+    say(&mut io::stdout(), entry);
+    ExitCode::SUCCESS
 }
 
 fn maintain(question: Question) -> ExitCode {
@@ -255,7 +314,8 @@ fn serve(loaded: Loaded) -> ExitCode {
         }
     };
     let settings = loaded.settings.clone();
-    let mut server = match Server::start(loaded.settings, loaded.routing) {
+    let access = loaded.access();
+    let mut server = match Server::start_guarded(loaded.settings, loaded.routing, access) {
         Ok(server) => server,
         Err(error) => {
             error!("{error}");

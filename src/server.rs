@@ -11,6 +11,7 @@ use mio::{Poll, Waker};
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::auth::Access;
 use crate::clock::Clock;
 use crate::config::read_pem;
 use crate::config::settings::{ListenerSettings, MAX_SHARDS, Settings};
@@ -18,7 +19,9 @@ use crate::desk::Routing;
 use crate::http::{self, HttpState, Pulse, Readiness};
 use crate::metrics::{Counters, Gauges, Registry, StoreFigures, StoreHandles, UPKEEP_INTERVAL};
 use crate::net::tls::{Identity, TlsError};
-use crate::net::{self, BindError, Bound, Command, Door, Driver, Loops, Reach, SharedLoops, Stopped, WAKER};
+use crate::net::{
+    self, BindError, Bound, Command, Door, Doorman, Driver, Loops, Reach, SharedLoops, Stopped, WAKER,
+};
 use crate::shard::restore::restore;
 use crate::shard::{Core, Exchange, ShardId};
 use crate::store::disk::{Disk, OpenError, Options};
@@ -36,6 +39,9 @@ const TELL_MS: u64 = 1_000;
 
 /// Rounds of mail between shards that have ended: there, back, and on to a group's member.
 const LAST_ROUNDS: usize = 4;
+
+/// Threads that find out who clients are, at most.
+const DOOR_THREADS: usize = 4;
 
 /// Open files of a shard besides its clients': listeners, polls, wakers.
 const FILES_OF_A_SHARD: usize = 16;
@@ -131,6 +137,15 @@ impl Server {
     /// Brings back what the store has kept, opens all listeners and starts a thread for each shard. Clients are let in
     /// when this returns.
     pub fn start(settings: Settings, routing: Option<Arc<Routing>>) -> Result<Self, StartError> {
+        Self::start_guarded(settings, routing, Access::default())
+    }
+
+    /// The same, with logins and rules.
+    pub fn start_guarded(
+        settings: Settings,
+        routing: Option<Arc<Routing>>,
+        access: Access,
+    ) -> Result<Self, StartError> {
         let shards = settings.shards;
         if shards == 0 || shards > MAX_SHARDS {
             return Err(StartError::Shards(shards));
@@ -139,7 +154,9 @@ impl Server {
         let clock = Clock::start();
         let store = open_store(&settings)?;
         let kept = store.clone().map(|store| store as Arc<dyn Store>);
-        let exchange = Arc::new(Exchange::new(settings.clone(), routing, kept, fastrand::u64(..)));
+        let access = Arc::new(access);
+        let exchange = Exchange::new(settings.clone(), routing, kept, fastrand::u64(..));
+        let exchange = Arc::new(exchange.guarded_by(access.clone()));
         let now = clock.now();
         let mut cores: Vec<Core> = (0..shards)
             .map(|id| Core::new(id as ShardId, exchange.clone(), now, fastrand::u64(..)))
@@ -153,6 +170,7 @@ impl Server {
             bound.push(net::bind(listener, shards)?);
         }
         let identities = settings.listeners.iter().map(identity).collect::<Result<_, _>>()?;
+        let (doorman, waiting) = Doorman::new();
         let doors = settings.listeners.iter().map(Door::new).collect();
         let http = settings.http.as_ref().map(|http| open_http(http.bind)).transpose()?;
         let polls: Vec<Poll> = (0..shards).map(|_| Poll::new()).collect::<io::Result<_>>()?;
@@ -166,10 +184,14 @@ impl Server {
             reach,
             identities,
             doors,
+            doorman,
             open,
             pulse: pulse.clone(),
             most: most_connections(&settings),
         });
+        if access.chains.iter().any(|chain| !chain.is_empty()) {
+            net::work(&waiting, DOOR_THREADS.min(shards), &loops, &access)?;
+        }
         if let Some(store) = &store {
             let loops = loops.clone();
             store.on_commit(Box::new(move |lane| loops.wake(lane)));

@@ -30,3 +30,36 @@ pub enum Denied {
     #[error("unknown")]
     Unknown,
 }
+
+/// Who may come in at a server, and what clients may there.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// What clients may.
+    pub acl: acl::Acl,
+    /// How they prove who they are, by listener; none: nobody is asked there.
+    pub chains: Vec<Chain>,
+}
+
+impl Default for Access {
+    /// Nobody is asked, and all is allowed.
+    fn default() -> Self {
+        Self { acl: acl::Acl::open(), chains: Vec::new() }
+    }
+}
+
+impl Access {
+    /// Whether a listener asks who comes.
+    pub fn asks(&self, listener: u16) -> bool {
+        self.chains.get(usize::from(listener)).is_some_and(|chain| !chain.is_empty())
+    }
+
+    /// Whether not everybody may do everything.
+    pub fn is_guarded(&self) -> bool {
+        !self.acl.is_open()
+    }
+
+    /// What a client may.
+    pub fn rights(&self, client_id: &str, principal: Option<&Principal>) -> acl::Rights {
+        self.acl.compile(&acl::Subject { client_id, principal })
+    }
+}

@@ -1,5 +1,6 @@
 //! Users who know a password.
 
+pub use argon2::password_hash::rand_core::OsRng;
 use argon2::password_hash::{
     SaltString,
     rand_core::{CryptoRng, RngCore},

@@ -29,7 +29,7 @@ pub enum KeyError {
 /// What tokens are signed with.
 struct Key {
     id: Option<String>,
-    key: DecodingKey,
+    verifies: DecodingKey,
     /// The one algorithm that it is for: a public key must not be taken for a secret.
     algorithm: Algorithm,
 }
@@ -94,11 +94,11 @@ impl Tokens {
         if secret.len() < LEAST_SECRET {
             return Err(KeyError::Short(secret.len()));
         }
-        let key = Key { id: None, key: DecodingKey::from_secret(secret), algorithm: Algorithm::HS256 };
+        let key = Key { id: None, verifies: DecodingKey::from_secret(secret), algorithm: Algorithm::HS256 };
         Ok(Self { keys: vec![key], terms })
     }
 
-    /// Signed with the private key of this public one, PEM: RS256, ES256 or EdDSA, as the key says.
+    /// Signed with the private key of this public one, PEM: RS256, ES256 or `EdDSA`, as the key says.
     ///
     /// # Errors
     /// [`KeyError`]
@@ -107,7 +107,7 @@ impl Tokens {
         let ec = || Some((DecodingKey::from_ec_pem(pem).ok()?, Algorithm::ES256));
         let ed = || Some((DecodingKey::from_ed_pem(pem).ok()?, Algorithm::EdDSA));
         let (key, algorithm) = rsa().or_else(ec).or_else(ed).ok_or(KeyError::Syntax("public key in PEM"))?;
-        Ok(Self { keys: vec![Key { id: None, key, algorithm }], terms })
+        Ok(Self { keys: vec![Key { id: None, verifies: key, algorithm }], terms })
     }
 
     /// Signed with one of a set of keys (RFC 7517), which a token names. Keys for anything else are passed over.
@@ -125,7 +125,7 @@ impl Tokens {
         let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         password.starts_with(b"eyJ")
             && password.iter().all(allowed)
-            && password.iter().filter(|byte| **byte == b'.').count() == 2
+            && password.split(|byte| *byte == b'.').count() == 3
     }
 
     /// Who a token is of, at `now_ms` since the epoch.
@@ -152,7 +152,7 @@ impl Tokens {
                 validation.set_audience(&[audience]);
                 validation.set_required_spec_claims(&["aud"]);
             }
-            if let Ok(read) = decode::<Map<String, Value>>(token, &key.key, &validation) {
+            if let Ok(read) = decode::<Map<String, Value>>(token, &key.verifies, &validation) {
                 claims = Some(read.claims);
                 break;
             }
@@ -236,7 +236,7 @@ fn key_of(jwk: &jsonwebtoken::jwk::Jwk) -> Option<Key> {
         Some(_) => return None,
     };
     let key = DecodingKey::from_jwk(jwk).ok().filter(|_| said == algorithm)?;
-    Some(Key { id: jwk.common.key_id.clone(), key, algorithm })
+    Some(Key { id: jwk.common.key_id.clone(), verifies: key, algorithm })
 }
 
 #[cfg(test)]

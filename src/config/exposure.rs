@@ -43,7 +43,10 @@ pub fn exposures(
 }
 
 fn mqtt(listener: &ListenerSettings, address: SocketAddr) -> Exposure {
+    let logins = !listener.authentication.is_empty();
     let (open_to, doubtful) = match (listener.allow_anonymous, address.ip().is_loopback()) {
+        (true, _) if logins => ("clients with a login, and others without", false),
+        (false, _) if logins => ("clients with a login", false),
         (true, true) => ("anyone on this machine, without a login", false),
         (true, false) => ("anyone who can reach this address, without a login", true),
         (false, _) => ("nobody: clients without a login are refused, and there are no logins", true),

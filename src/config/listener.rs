@@ -10,10 +10,11 @@ use toml::Spanned;
 
 use super::raw::{RawListener, RawProxy, RawTls, RawWebSocket, Word};
 use super::settings::{
-    CertificateFiles, ClientCertificate, ListenerSettings, ProxySettings, TlsSettings, TlsVersion,
-    WebSocketSettings,
+    AuthMethod, CertificateFiles, ClientCertificate, ListenerSettings, ProxySettings, TlsSettings,
+    TlsVersion, WebSocketSettings,
 };
 use super::values::{ADDRESS, Values, switch};
+use crate::spelling::suggest;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Each is tried when a client asks for a name.
@@ -22,6 +23,8 @@ const MAX_ORIGINS: usize = 100;
 const MAX_PROXIES: usize = 1000;
 
 const VERSIONS: [(&str, TlsVersion); 2] = [("1.2", TlsVersion::V12), ("1.3", TlsVersion::V13)];
+const METHODS: [(&str, AuthMethod); 3] =
+    [("users", AuthMethod::Users), ("jwt", AuthMethod::Jwt), ("certificate", AuthMethod::Certificate)];
 const CLIENT_CERTIFICATES: [(&str, ClientCertificate); 3] = [
     ("none", ClientCertificate::None),
     ("optional", ClientCertificate::Optional),
@@ -55,6 +58,7 @@ pub(super) fn listener(
         name: name.get_ref().clone(),
         bind,
         allow_anonymous: switch(&raw.allow_anonymous, bind.ip().is_loopback()),
+        authentication: one.authentication(&raw.authentication),
         tls: raw.tls.as_ref().map(|tls| one.tls(tls)),
         websocket: raw.websocket.as_ref().map(|websocket| one.websocket(websocket)),
         proxy: raw.proxy.as_ref().map(|proxy| one.proxy(proxy)),
@@ -73,6 +77,26 @@ struct One<'v, 'a> {
 impl One<'_, '_> {
     fn key(&self, key: &str) -> String {
         format!("listener.{}.{key}", self.name.get_ref())
+    }
+
+    fn authentication(&mut self, raw: &[Spanned<String>]) -> Vec<AuthMethod> {
+        let mut methods = Vec::new();
+        for written in raw {
+            match METHODS.iter().find(|(name, _)| name == written.get_ref()) {
+                Some((_, method)) if !methods.contains(method) => methods.push(*method),
+                found => {
+                    let twice = found.is_some();
+                    let what = if twice { "is there twice" } else { "is not known" };
+                    let wrong = format!("{:?} {what}", written.get_ref());
+                    let names = METHODS.map(|(name, _)| name);
+                    let right =
+                        if twice { "each once".to_owned() } else { suggest(written.get_ref(), &names) };
+                    let key = self.key("authentication");
+                    self.values.problem(&written.span(), &key, wrong, right);
+                }
+            }
+        }
+        methods
     }
 
     /// A file that has to be named.

@@ -5,6 +5,7 @@
 
 mod acl;
 mod arguments;
+mod auth;
 pub mod exposure;
 mod fit;
 mod listener;
@@ -24,9 +25,11 @@ use std::string::FromUtf8Error;
 use std::sync::Arc;
 
 pub use acl::AccessRules;
+pub use auth::{parse_users, user_entry};
 pub use problem::Problem;
 pub use settings::Settings;
 
+use crate::auth::{Access, Chain};
 use crate::desk::{Routing, Scorer};
 use arguments::Joined;
 use problem::Problems;
@@ -50,6 +53,20 @@ pub struct Loaded {
     pub routing: Option<Arc<Routing>>,
     /// The rules of the file that `acl.file` names.
     pub access: AccessRules,
+    /// How clients prove who they are, by listener.
+    pub chains: Vec<Chain>,
+}
+
+impl Loaded {
+    /// Whether any listener asks who comes.
+    pub fn has_logins(&self) -> bool {
+        self.chains.iter().any(|chain| !chain.is_empty())
+    }
+
+    /// Who may come in, and what clients may.
+    pub fn access(&self) -> Access {
+        Access { acl: self.access.acl(self.has_logins()), chains: self.chains.clone() }
+    }
 }
 
 /// Reads `file`, or nothing but the defaults, lays the `--set` arguments (`PATH=VALUE`) over it, and reads the
@@ -94,6 +111,7 @@ fn read(text: &str, file: &Path, name: &str, arguments: &[String]) -> Result<Loa
     let raw = raw.unwrap_or_default();
     let (mut settings, mut problems) = resolve::resolve(source, &raw, file.parent(), problems);
 
+    let chains = auth::load(source, file, &raw, &settings.listeners, &mut problems);
     let access = acl::load(source, file, raw.acl.file.as_ref(), &mut problems);
     let mut routing = None;
     if let Some(written) = raw.desk.routing.as_ref().filter(|written| !written.get_ref().is_empty()) {
@@ -112,7 +130,7 @@ fn read(text: &str, file: &Path, name: &str, arguments: &[String]) -> Result<Loa
         }
         settings.routing_file = Some(path);
     }
-    if problems.is_empty() { Ok(Loaded { settings, routing, access }) } else { Err(problems) }
+    if problems.is_empty() { Ok(Loaded { settings, routing, access, chains }) } else { Err(problems) }
 }
 
 /// The rules of a routing file, with the models that it names: their paths are relative to its folder.

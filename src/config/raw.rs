@@ -30,6 +30,7 @@ pub(super) struct RawFile {
     pub(super) sys: RawSys,
     pub(super) log: RawLog,
     pub(super) desk: RawDesk,
+    pub(super) auth: RawAuth,
     pub(super) acl: RawAcl,
 }
 
@@ -41,6 +42,7 @@ pub(super) struct RawListener {
     pub(super) max_connections: Count,
     pub(super) connect_timeout: Measured,
     pub(super) accept_backlog: Count,
+    pub(super) authentication: Vec<Spanned<String>>,
     pub(super) tls: Option<RawTls>,
     pub(super) websocket: Option<RawWebSocket>,
     pub(super) proxy: Option<RawProxy>,
@@ -175,4 +177,36 @@ pub(super) struct RawDesk {
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct RawAcl {
     pub(super) file: Word,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct RawAuth {
+    pub(super) users: Word,
+    pub(super) jwt: Option<Spanned<RawJwt>>,
+    pub(super) certificate: Option<Spanned<RawIdentity>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct RawJwt {
+    pub(super) secret: Word,
+    pub(super) public_key: Word,
+    pub(super) key_set: Word,
+    pub(super) issuer: Word,
+    pub(super) audience: Word,
+    pub(super) leeway: Measured,
+    pub(super) role_claim: Word,
+    pub(super) tenant_claim: Word,
+    pub(super) id_claim: Word,
+    pub(super) groups_claim: Word,
+    pub(super) role: Word,
+    pub(super) tenant: Word,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct RawIdentity {
+    pub(super) role: Word,
+    pub(super) tenant: Word,
 }

@@ -90,12 +90,25 @@ pub struct ListenerSettings {
     pub connect_timeout: Duration,
     /// Connections that the system keeps ready to be accepted, per shard.
     pub accept_backlog: u32,
+    /// How clients prove who they are, the first that knows one decides; none: nobody is asked.
+    pub authentication: Vec<AuthMethod>,
     /// TLS; `None`: plain text.
     pub tls: Option<TlsSettings>,
     /// MQTT within WebSocket; `None`: MQTT itself.
     pub websocket: Option<WebSocketSettings>,
     /// Every connection begins with a PROXY protocol header that says who it really is; `None`: none does.
     pub proxy: Option<ProxySettings>,
+}
+
+/// How clients prove who they are; `[auth]` says more of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthMethod {
+    /// A name and a password.
+    Users,
+    /// A signed token as password.
+    Jwt,
+    /// A certificate in the TLS handshake.
+    Certificate,
 }
 
 /// How a listener speaks TLS.
@@ -176,6 +189,7 @@ impl Default for ListenerSettings {
             max_connections: 1_000_000,
             connect_timeout: Duration::from_secs(10),
             accept_backlog: 4096,
+            authentication: Vec::new(),
             tls: None,
             websocket: None,
             proxy: None,

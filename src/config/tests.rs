@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::raw::{
-    RawAcl, RawCertificate, RawDesk, RawGroup, RawHttp, RawLimits, RawListener, RawLog, RawProxy,
-    RawRetained, RawSession, RawSharing, RawStore, RawSys, RawTls, RawWebSocket,
+    RawAcl, RawAuth, RawCertificate, RawDesk, RawGroup, RawHttp, RawIdentity, RawJwt, RawLimits, RawListener,
+    RawLog, RawProxy, RawRetained, RawSession, RawSharing, RawStore, RawSys, RawTls, RawWebSocket,
 };
 use super::settings::{
     GroupRule, HttpSettings, LimitSettings, ListenerSettings, LogFormat, LogSettings, Overflow,
@@ -82,6 +82,7 @@ fn the_shipped_file_has_every_key_in_its_table() {
             "sys" => ("[sys]".to_owned(), keys::<RawSys>()),
             "log" => ("[log]".to_owned(), keys::<RawLog>()),
             "desk" => ("[desk]".to_owned(), keys::<RawDesk>()),
+            "auth" => ("[auth]".to_owned(), keys::<RawAuth>()),
             "acl" => ("[acl]".to_owned(), keys::<RawAcl>()),
             other => panic!("which table of the shipped file documents {other}?"),
         };
@@ -91,6 +92,10 @@ fn the_shipped_file_has_every_key_in_its_table() {
                 "group" => ("# [[sharing.group]]", super::tests::keys::<RawGroup>()),
                 "tls" => ("# [listener.secure.tls]", super::tests::keys::<RawTls>()),
                 "websocket" => ("# [listener.web.websocket]", super::tests::keys::<RawWebSocket>()),
+                "jwt" => ("# [auth.jwt]", super::tests::keys::<RawJwt>()),
+                "certificate" if header == "[auth]" => {
+                    ("# [auth.certificate]", super::tests::keys::<RawIdentity>())
+                }
                 "proxy" => ("# [listener.web.proxy]", super::tests::keys::<RawProxy>()),
                 _ => (header.as_str(), vec![key]),
             };
@@ -366,7 +371,7 @@ const WRONG: &[(&str, &[&str])] = &[
     (
         "a = 1",
         &[
-            "f.toml:1:1  a: unknown key; one of shards, drain, listener, limits, session, sharing, retained, store, http, sys, log, desk, acl",
+            "f.toml:1:1  a: unknown key; one of shards, drain, listener, limits, session, sharing, retained, store, http, sys, log, desk, auth, acl",
         ],
     ),
     // Unknown keys at every depth.
@@ -377,7 +382,7 @@ const WRONG: &[(&str, &[&str])] = &[
             "f.toml:1:1  shard: unknown key; did you mean \"shards\"?",
             "f.toml:2:2  sesion: unknown key; did you mean \"session\"?",
             "f.toml:4:1  limits.max_paket: unknown key; did you mean \"max_packet\"?",
-            "f.toml:7:1  listener.x.ssl: unknown key; one of bind, allow_anonymous, max_connections, connect_timeout, accept_backlog, tls, websocket, proxy",
+            "f.toml:7:1  listener.x.ssl: unknown key; one of bind, allow_anonymous, max_connections, connect_timeout, accept_backlog, authentication, tls, websocket, proxy",
             "f.toml:9:1  sharing.group.name: unknown key; one of match, strategy, key_level",
         ],
     ),

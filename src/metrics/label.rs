@@ -193,6 +193,8 @@ labels! {
         PublishRefused = "publish_refused",
         /// A quota was used up (0x97).
         QuotaExceeded = "quota_exceeded",
+        /// The token that let the client in is over (0xA0).
+        Expired = "expired",
         /// The client did not read what was sent to it.
         SlowReader = "slow_reader",
         /// The broker is shutting down (0x8B).
@@ -213,6 +215,10 @@ labels! {
         ClientIdInvalid = "client_id_invalid",
         /// Not authorised (0x87).
         NotAuthorized = "not_authorized",
+        /// Wrong password, or a token that is not good (0x86).
+        BadCredentials = "bad_credentials",
+        /// Too many clients wait to be asked who they are.
+        Busy = "busy",
         /// Unknown authentication method (0x8C).
         BadAuthenticationMethod = "bad_authentication_method",
         /// The Will's topic is not acceptable (0x90).
@@ -255,6 +261,8 @@ labels! {
 
     /// Why a PUBLISH was not taken.
     PublishRefusal("reason") {
+        /// The client may not publish there (0x87).
+        NotAuthorized = "not_authorized",
         /// The topic name is not acceptable (0x90).
         TopicInvalid = "topic_invalid",
         /// A quota or backlog is full (0x97).
@@ -271,6 +279,8 @@ labels! {
 
     /// Why a filter of a SUBSCRIBE was not granted.
     SubscribeRefusal("reason") {
+        /// The client may not read all that the filter matches (0x87).
+        NotAuthorized = "not_authorized",
         /// The filter is not valid (0x8F).
         FilterInvalid = "filter_invalid",
         /// The bound on subscriptions is reached (0x97).

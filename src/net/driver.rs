@@ -286,6 +286,9 @@ impl Driver {
                     self.loops.wake(shard);
                 }
             }
+            for question in std::mem::take(&mut self.core.effects.ask) {
+                self.ask(question);
+            }
             for moving in std::mem::take(&mut self.core.effects.hand_over) {
                 self.hand_over(moving);
             }
@@ -311,11 +314,15 @@ impl Driver {
         // Before looking: what is posted after this wakes again.
         reach.woken.store(false, Ordering::Release);
         let moving = std::mem::take(&mut *reach.sockets.lock());
-        for Moving { socket, bytes, listener } in moving {
+        for Moving { socket, bytes, listener, admission } in moving {
             let key = self.core.adopt(listener);
+            self.core.admit(key, admission);
             if self.install(key, socket) {
                 self.core.receive(key, &bytes);
             }
+        }
+        for (connection, number, verdict) in std::mem::take(&mut *reach.verdicts.lock()) {
+            self.core.answered(connection, number, verdict);
         }
         self.core.open_mail(|sender| loops.wake(sender));
     }
@@ -547,8 +554,9 @@ impl Driver {
             tracing::error!(%error, "a connection on its way to another shard was not watched");
         }
         self.core.forget(moving.connection);
-        if let Some(reach) = self.loops.reach.get(usize::from(moving.shard)) {
-            reach.sockets.lock().push(Moving { socket, bytes: moving.bytes, listener: moving.listener });
+        let crate::shard::HandOver { shard, bytes, listener, admission, .. } = moving;
+        if let Some(reach) = self.loops.reach.get(usize::from(shard)) {
+            reach.sockets.lock().push(Moving { socket, bytes, listener, admission });
             reach.wake();
         }
     }

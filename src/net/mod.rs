@@ -3,6 +3,7 @@
 //! Knows no rule of MQTT. A shard's sockets hang on its own `mio::Poll` with the core's keys as tokens; tokio watches
 //! that poll's descriptor and runs what is not a client's bytes.
 
+mod doorman;
 mod driver;
 mod listener;
 pub mod proxy;
@@ -17,15 +18,18 @@ use ipnet::IpNet;
 use mio::Waker;
 use parking_lot::{Mutex, RwLock};
 
+pub use doorman::{Doorman, Waiting, work};
 pub use driver::{Command, Driver, Stopped, WAKER};
 use websocket::Terms;
 
 pub use listener::{BindError, Bound, bind};
 
+use crate::auth::Verdict;
 use crate::config::settings::{ListenerSettings, WebSocketSettings};
 use crate::http::Pulse;
 use crate::metrics::{Counters, Gauges};
 use crate::shard::ShardId;
+use crate::shard::access::Admission;
 
 /// A socket that moves to its client's home.
 #[derive(Debug)]
@@ -33,6 +37,7 @@ pub(crate) struct Moving {
     socket: socket::Socket,
     bytes: Vec<u8>,
     listener: u16,
+    admission: Admission,
 }
 
 /// How other threads reach one shard's loop.
@@ -40,6 +45,7 @@ pub(crate) struct Moving {
 pub struct Reach {
     waker: Waker,
     sockets: Mutex<Vec<Moving>>,
+    verdicts: Mutex<Vec<(u32, u32, Verdict)>>,
     /// Set while a wake-up is under way, so that a second one costs no system call.
     woken: AtomicBool,
     /// What the shard last said of itself.
@@ -83,6 +89,8 @@ pub struct Loops {
     pub identities: Vec<Option<RwLock<tls::Identity>>>,
     /// What is spoken, by listener.
     pub doors: Vec<Door>,
+    /// Says who clients are.
+    pub doorman: Doorman,
     /// Open connections by listener.
     pub open: Vec<AtomicUsize>,
     /// Most connections over all listeners.
@@ -101,7 +109,13 @@ impl Loops {
 impl Reach {
     /// The handle of a loop that `waker` wakes.
     pub fn new(waker: Waker) -> Self {
-        Self { waker, sockets: Mutex::default(), woken: AtomicBool::new(false), report: Mutex::default() }
+        Self {
+            waker,
+            sockets: Mutex::default(),
+            verdicts: Mutex::default(),
+            woken: AtomicBool::new(false),
+            report: Mutex::default(),
+        }
     }
 
     fn wake(&self) {

@@ -88,6 +88,11 @@ impl Layers {
         }
     }
 
+    /// The common name in the certificate that the client has shown.
+    pub(super) fn common_name(&self) -> Option<Box<str>> {
+        self.tls.as_ref()?.common_name()
+    }
+
     /// Whether what a client is told can reach it already.
     fn is_open(&self) -> bool {
         self.tls.as_ref().is_none_or(Tls::is_open)

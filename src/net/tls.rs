@@ -246,6 +246,16 @@ impl Tls {
         !self.connection.is_handshaking()
     }
 
+    /// The common name in the client's certificate, which was found right.
+    pub(super) fn common_name(&self) -> Option<Box<str>> {
+        let leaf = self.connection.peer_certificates()?.first()?;
+        let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
+        let mut names = certificate.subject().iter_common_name();
+        let name = names.next()?.as_str().ok()?;
+        // Of two it could not be told who it is.
+        names.next().is_none().then(|| name.into())
+    }
+
     /// Takes what has come. Appends what it says to `plain`, and what is to be sent to `wire`.
     pub(super) fn receive(&mut self, bytes: &mut [u8], plain: &mut Vec<u8>, wire: &mut Vec<u8>) -> Then {
         if self.partial.is_empty() {

@@ -55,6 +55,8 @@ pub struct Session {
     pub next_number: outbox::Number,
     /// What the store knows the session by; 0 if it does not keep it.
     pub stored: u64,
+    /// Whose it is: a number made of tenant and user name, 0 if it was begun without a login.
+    pub owner: u64,
 }
 
 impl Session {
@@ -75,6 +77,7 @@ impl Session {
             timer: 0,
             next_number: 1,
             stored: 0,
+            owner: 0,
         }
     }
 

@@ -13,6 +13,8 @@ pub(super) enum Stop {
     End(End),
     /// It belongs to another shard: the packet and what follows go along.
     HandOver(super::ShardId),
+    /// The packet has to wait for an answer, and what follows behind it.
+    Wait,
 }
 
 impl From<End> for Stop {
@@ -84,7 +86,7 @@ impl Core {
                     let len = frame.len;
                     let label = PacketLabel::of(frame.first);
                     let outcome = self.packet(key, frame);
-                    if !matches!(outcome, Err(Stop::HandOver(_))) {
+                    if !matches!(outcome, Err(Stop::HandOver(_) | Stop::Wait)) {
                         self.clients.counters.packets_received.bump(label);
                     }
                     match outcome {
@@ -109,16 +111,24 @@ impl Core {
             };
             match stop {
                 Stop::End(end) => self.end(key, end),
+                Stop::Wait => {
+                    if let Some(client) = self.clients.connections.get_mut(key as usize) {
+                        client.paused = true;
+                    }
+                    self.keep(key, bytes, behind);
+                }
                 Stop::HandOver(shard) => {
                     let Some(client) = self.clients.connections.get_mut(key as usize) else { return false };
                     // What comes from now on is for the shard that it goes to.
                     client.paused = true;
                     let listener = client.link.listener;
+                    let admission = std::mem::take(&mut client.admission);
                     let bytes = [bytes, behind].concat();
                     self.clients.counters.handovers += 1;
                     // The other shard counts them.
                     self.clients.counters.bytes_received -= bytes.len() as u64;
-                    self.effects.hand_over.push(super::HandOver { connection: key, shard, bytes, listener });
+                    let moving = super::HandOver { connection: key, shard, bytes, listener, admission };
+                    self.effects.hand_over.push(moving);
                 }
             }
             return false;

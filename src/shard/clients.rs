@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
+use super::access::Admission;
 use super::chunks::Chunks;
 use super::encoding::Expanded;
 use super::ledger::Ledger;
 use super::lookups::Lookups;
 use super::outbuf::{OutBuf, Pool};
 use super::wire::{Outgoing, Shape};
+use crate::auth::acl::Rights;
 use crate::clock::Now;
 use crate::config::settings::{Overflow, SessionSettings, Settings};
 use crate::message::{Delivery, MessageRef, Millis, SubscriptionIds, Via};
@@ -28,6 +30,10 @@ pub struct Client {
     pub out: OutBuf,
     /// The start of a packet whose rest has not come.
     pub partial: Option<Box<Vec<u8>>>,
+    /// Who its client is.
+    pub admission: Admission,
+    /// What that may.
+    pub rights: Rights,
     /// On the dirty list.
     pub dirty: bool,
     /// The socket took less than it was offered; a writable event is awaited.

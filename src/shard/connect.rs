@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::access::owner;
 use super::bytes::Stop;
 use super::ledger::{Answer, Mark};
 use super::{Core, End, clients};
+use crate::auth::Denied;
 use crate::message::NEVER;
 use crate::metrics::{CloseReason, Packet as PacketLabel, RefuseReason, Version as VersionLabel};
 use crate::protocol::{
@@ -28,6 +30,22 @@ struct Refusal {
 impl Refusal {
     const fn new(code: ReasonCode, why: RefuseReason, text: &'static str) -> Self {
         Self { code, why, text }
+    }
+
+    /// Of somebody who has not shown who it is. What exactly was wrong helps nobody but who guesses.
+    const fn of(denied: Denied) -> Self {
+        match denied {
+            Denied::Unknown => Self::new(
+                ReasonCode::NOT_AUTHORIZED,
+                RefuseReason::NotAuthorized,
+                "this listener lets no anonymous client in",
+            ),
+            _ => Self::new(
+                ReasonCode::BAD_USER_NAME_OR_PASSWORD,
+                RefuseReason::BadCredentials,
+                "bad user name or password",
+            ),
+        }
     }
 }
 
@@ -65,8 +83,13 @@ impl Core {
         if let Some(client) = self.clients.connections.get_mut(key as usize) {
             client.link.version = connect.version;
         }
-        if let Err(refusal) = self.may_connect(key, connect) {
+        if let Err(refusal) = self.may_connect(connect) {
             return Err(self.refuse(key, connect, &refusal).into());
+        }
+        match self.admission(key, connect) {
+            None => return Err(Stop::Wait),
+            Some(Ok(())) => {}
+            Some(Err(denied)) => return Err(self.refuse(key, connect, &Refusal::of(denied)).into()),
         }
         let assigned = connect.client_id.is_empty().then(|| self.assign_id());
         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
@@ -81,12 +104,33 @@ impl Core {
                 return Err(self.refuse(key, connect, &refusal).into());
             }
         };
+        let rights = self.exchange.access.rights(client_id, self.principal(key).map(|one| &**one));
+        if let Some(will) = &connect.will
+            && !rights.may_publish(will.topic, will.qos as u8, will.retain)
+        {
+            let (code, text) = (ReasonCode::NOT_AUTHORIZED, "the will may not be published");
+            return Err(self
+                .refuse(key, connect, &Refusal::new(code, RefuseReason::WillInvalid, text))
+                .into());
+        }
+        let owner = owner(self.principal(key).map(|one| &**one));
         let mark = self.clients.ledger.mark();
         let found = self.clients.find(client_id);
+        let theirs =
+            found.and_then(|s| self.clients.sessions.get(s as usize)).map_or(0, |session| session.owner);
+        // An identifier belongs to who began the session; one from before there were logins, to nobody.
+        if self.guarded() && theirs != 0 && theirs != owner {
+            let (code, text) = (ReasonCode::NOT_AUTHORIZED, "the client identifier is somebody else's");
+            return Err(self
+                .refuse(key, connect, &Refusal::new(code, RefuseReason::NotAuthorized, text))
+                .into());
+        }
         if let Some(session) = found {
             self.take_over(session);
         }
-        let resumed = found.filter(|_| !connect.clean_start).and_then(|s| self.resumable(s));
+        let resumed = found
+            .filter(|_| !connect.clean_start && (theirs == owner || !self.guarded()))
+            .and_then(|s| self.resumable(s));
         if let Some(session) = resumed {
             self.publish_due_will(session);
         }
@@ -102,7 +146,14 @@ impl Core {
                 }
             }
         };
+        if let Some(state) = self.clients.sessions.get_mut(session as usize) {
+            state.owner = owner;
+        }
         self.open(key, session, connect, will);
+        self.grant(key, client_id);
+        if resumed.is_some() {
+            self.recheck(key, session);
+        }
         self.cork(key, mark);
         self.accept_connect(key, session, connect, resumed.is_some(), assigned.as_deref())?;
         if resumed.is_some() {
@@ -126,7 +177,7 @@ impl Core {
         }
     }
 
-    fn may_connect(&self, key: u32, connect: &Connect<'_>) -> Result<(), Refusal> {
+    fn may_connect(&self, connect: &Connect<'_>) -> Result<(), Refusal> {
         let settings = &self.exchange.settings;
         if self.draining {
             let code = ReasonCode::SERVER_UNAVAILABLE;
@@ -153,15 +204,6 @@ impl Core {
                 code,
                 RefuseReason::BadAuthenticationMethod,
                 "no enhanced authentication method is configured",
-            ));
-        }
-        let listener = self.clients.connections.get(key as usize).map_or(0, |c| c.link.listener);
-        if !settings.listener(listener).is_some_and(|l| l.allow_anonymous) {
-            let code = ReasonCode::NOT_AUTHORIZED;
-            return Err(Refusal::new(
-                code,
-                RefuseReason::NotAuthorized,
-                "this listener lets no anonymous client in",
             ));
         }
         if let Some(will) = &connect.will

@@ -4,6 +4,7 @@
 //! output buffers, mail and [`Effects`] come out. It knows no socket and no clock, so the runtime (`net`) and the
 //! simulator drive the same code.
 
+pub mod access;
 mod acks;
 mod announcing;
 mod answers;
@@ -50,6 +51,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use crate::auth::Access;
 use crate::clock::Now;
 use crate::config::settings::Settings;
 use crate::desk::Routing;
@@ -89,6 +91,8 @@ pub struct Exchange {
     pub sessions: AtomicUsize,
     /// Retained messages of all shards, for the bound on them.
     pub retained: AtomicUsize,
+    /// Who may come in, and what clients may.
+    pub access: Arc<Access>,
     /// What outlives the process.
     pub store: Option<Arc<dyn Store>>,
     ledgers: Arc<ledger::Shared>,
@@ -110,12 +114,20 @@ impl Exchange {
             desk: routing.map(desk::Desk::new),
             sessions: AtomicUsize::new(0),
             retained: AtomicUsize::new(0),
+            access: Arc::default(),
             store,
             ledgers: Arc::default(),
             // Not `with_seed`, which mixes in what is random for each process: a simulated run must be repeatable.
             place: ahash::RandomState::with_seeds(seed, !seed, seed.rotate_left(32), seed.swap_bytes()),
             settings,
         }
+    }
+
+    /// The same with logins or rules.
+    #[must_use]
+    pub fn guarded_by(mut self, access: Arc<Access>) -> Self {
+        self.access = access;
+        self
     }
 
     /// The shard where a client id, a group's text or a retained topic lives.
@@ -146,6 +158,8 @@ pub struct Effects {
     pub close: Vec<Close>,
     /// Connections whose reading may go on: [`Core::resume`] first, then the socket.
     pub resume: Vec<u32>,
+    /// Clients of whom somebody has to say who they are: [`Core::answered`] takes the answers.
+    pub ask: Vec<access::Question>,
 }
 
 /// A connection that is over.
@@ -169,6 +183,8 @@ pub struct HandOver {
     pub bytes: Vec<u8>,
     /// Which listener let it in.
     pub listener: u16,
+    /// Who its client is.
+    pub admission: access::Admission,
 }
 
 /// Why the broker ends a connection, and what it tells an MQTT 5 client.
@@ -221,6 +237,10 @@ pub struct Core {
     random: fastrand::Rng,
     number: u32,
     draining: bool,
+    /// Not everybody may do everything.
+    guarded: bool,
+    /// Connections that end when a token does.
+    expiring: access::Expiring,
     /// Nobody who should have got the message that is passing could take it.
     refused_by_all: bool,
     /// How the store was when the turn began.
@@ -271,6 +291,8 @@ impl Core {
             random: fastrand::Rng::with_seed(seed),
             number: 0,
             draining: false,
+            guarded: exchange.access.is_guarded(),
+            expiring: access::Expiring::default(),
             refused_by_all: false,
             health: Health::Fine,
             announcements: announcing::Announcements::default(),
@@ -314,6 +336,8 @@ impl Core {
             link: Connection::new(listener, number, ticks::of(now.mono)),
             out: OutBuf::default(),
             partial: None,
+            admission: access::Admission::default(),
+            rights: crate::auth::acl::Rights::open(),
             dirty: false,
             blocked: false,
             corked: false,

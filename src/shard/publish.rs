@@ -87,6 +87,7 @@ impl Core {
         self.packet = (publish.packet_id, publish.dup);
         let outcome = judged
             .and_then(|()| self.check_topic(topic))
+            .and_then(|()| self.may_publish(key, topic, publish))
             .and_then(|()| self.can_be_kept(session, &message))
             .and_then(|()| self.enter(&message))
             .and_then(|any| if self.refused_by_all { Err(TAKEN_BY_NOBODY) } else { Ok(any) });

@@ -182,18 +182,23 @@ pub(super) fn read_group_key(key: &[u8]) -> Option<(&str, u64)> {
 const CONNECTED: u8 = 1;
 const HAS_WILL: u8 = 2;
 const WILL_EXPIRES: u8 = 4;
+const HAS_OWNER: u8 = 8;
 
 /// Value of a session: everything of it that has no table of its own.
 pub(super) fn put_session(out: &mut Vec<u8>, session: &Session, now: Now) {
     let connected = session.connection != OFFLINE;
     let will = session.will.as_deref();
     let flags = if connected { CONNECTED } else { 0 }
+        | if session.owner == 0 { 0 } else { HAS_OWNER }
         | will.map_or(0, |will| HAS_WILL | if will.expiry.is_some() { WILL_EXPIRES } else { 0 });
     out.extend_from_slice(&[FORM, flags]);
     put_text(out, &session.client_id);
     out.extend_from_slice(&session.expiry.to_le_bytes());
     out.extend_from_slice(&moment(session.ends_at, now).to_le_bytes());
     out.extend_from_slice(&session.next().to_le_bytes());
+    if session.owner != 0 {
+        out.extend_from_slice(&session.owner.to_le_bytes());
+    }
     if let Some(will) = will {
         out.extend_from_slice(&will.delay.to_le_bytes());
         out.extend_from_slice(&will.expiry.unwrap_or(0).to_le_bytes());
@@ -213,6 +218,7 @@ pub(super) struct StoredSession<'a> {
     pub(super) ends_at: Millis,
     /// Deliveries before this number may have been sent, and left the client with a packet id that it still holds.
     pub(super) next: Number,
+    pub(super) owner: u64,
     pub(super) will: Option<WillState>,
 }
 
@@ -223,6 +229,7 @@ pub(super) fn read_session(value: &[u8], now: Now) -> Option<StoredSession<'_>> 
     let client_id = reader.text()?;
     let expiry = reader.u32()?;
     let (ends_at, next) = (deadline(reader.u64()?, now), reader.u64()?);
+    let owner = if flags & HAS_OWNER == 0 { 0 } else { reader.u64()? };
     let will = if flags & HAS_WILL == 0 {
         None
     } else {
@@ -230,7 +237,7 @@ pub(super) fn read_session(value: &[u8], now: Now) -> Option<StoredSession<'_>> 
         let expiry = (flags & WILL_EXPIRES != 0).then_some(will_expiry);
         Some(WillState { message: read_message(reader, "", now)?, delay, expiry, due })
     };
-    Some(StoredSession { client_id, expiry, connected: flags & CONNECTED != 0, ends_at, next, will })
+    Some(StoredSession { client_id, expiry, connected: flags & CONNECTED != 0, ends_at, next, owner, will })
 }
 
 const NO_LOCAL: u8 = 1 << 2;

@@ -225,6 +225,7 @@ impl Restoring<'_> {
         session.expiry = kept.expiry;
         session.ends_at = kept.ends_at;
         session.next_number = kept.next;
+        session.owner = kept.owner;
         session.will = kept.will.map(Box::new);
         if kept.connected {
             session.lose_connection(now.mono);

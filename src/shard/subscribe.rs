@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::mailbox::{Gone, Join, Mail};
 use super::{Core, End};
+use crate::auth::acl::Rights;
 use crate::message::Delivery;
 use crate::metrics::{CloseReason, Packet as PacketLabel, SubscribeRefusal};
 use crate::protocol::{
@@ -27,9 +28,10 @@ impl Core {
     pub(super) fn subscribe(&mut self, key: u32, session: u32, packet: &Subscribe<'_>) -> Result<(), End> {
         let version = self.clients.connections.get(key as usize).map_or(Version::V311, |c| c.link.version);
         let mark = self.clients.ledger.mark();
+        let rights = self.rights(key);
         let mut reasons: SmallVec<[u8; 16]> = SmallVec::new();
         for wish in packet.filters.iter() {
-            let reason = match self.add_subscription(session, &wish, packet.subscription_id) {
+            let reason = match self.add_subscription(session, &rights, wish, packet.subscription_id) {
                 Ok(qos) => {
                     self.clients.counters.subscriptions_granted += 1;
                     qos as u8
@@ -56,11 +58,20 @@ impl Core {
     fn add_subscription(
         &mut self,
         session: u32,
-        wish: &SubscribeFilter<'_>,
+        rights: &Rights,
+        mut wish: SubscribeFilter<'_>,
         id: Option<u32>,
     ) -> Result<QoS, (ReasonCode, SubscribeRefusal)> {
         let parsed = parse_filter(wish.filter, &self.topic_limits())
             .map_err(|_| (ReasonCode::TOPIC_FILTER_INVALID, SubscribeRefusal::FilterInvalid))?;
+        let most = rights
+            .may_subscribe(wish.filter)
+            .ok_or((ReasonCode::NOT_AUTHORIZED, SubscribeRefusal::NotAuthorized))?;
+        wish.qos = wish.qos.min(match most {
+            0 => QoS::AtMostOnce,
+            1 => QoS::AtLeastOnce,
+            _ => QoS::ExactlyOnce,
+        });
         let stored = self.clients.sessions.get(session as usize).map_or(0, |s| s.stored);
         if let Some(code) = self.unwell().filter(|_| stored != 0) {
             return Err((code, SubscribeRefusal::Store));
@@ -316,7 +327,7 @@ impl Core {
         fits.then_some(()).ok_or(ANSWER_TOO_LARGE)
     }
 
-    fn remove_subscription(&mut self, session: u32, filter: &str) -> bool {
+    pub(super) fn remove_subscription(&mut self, session: u32, filter: &str) -> bool {
         let shared = self
             .clients
             .sessions

@@ -26,6 +26,7 @@ impl Core {
                 }
             }
         }
+        self.end_expired();
         self.sweep_groups();
         self.sweep_contexts();
         self.sweep_retained();

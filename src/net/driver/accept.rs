@@ -7,7 +7,9 @@ use std::sync::atomic::Ordering;
 use super::super::socket::{Layers, Socket};
 use super::super::tls::Tls;
 use super::Driver;
+use crate::auth::{Denied, Verdict};
 use crate::metrics::RefuseReason;
+use crate::shard::access::Question;
 
 /// Connections accepted in a turn from one listener.
 const ACCEPTS: usize = 128;
@@ -65,6 +67,18 @@ impl Driver {
         let nothing = tls.is_none() && door.websocket.is_none() && door.proxies.is_none();
         let layers = || Box::new(Layers::new(door.proxies.is_some(), tls, door.websocket.clone()));
         Ok((!nothing).then(layers))
+    }
+
+    /// Has somebody say who a client is.
+    pub(super) fn ask(&mut self, question: Question) {
+        let layers = self.sockets.get(question.connection as usize).and_then(Option::as_ref);
+        let certificate = layers.and_then(|socket| socket.layers.as_ref()?.common_name());
+        if let Err(question) = self.loops.doorman.ask(self.id, question, certificate) {
+            // As if it had not shown the right thing: nobody is let in unasked.
+            self.core.counters().connects_refused.bump(RefuseReason::Busy);
+            let denied = Verdict::Denied(Denied::Credentials);
+            self.core.answered(question.connection, question.number, denied);
+        }
     }
 
     /// Counts a connection in, unless its listener is full.
