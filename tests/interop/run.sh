@@ -24,7 +24,7 @@ if ! cmp -s "$here/package-lock.json" "$work/npm/package-lock.json" || [ ! -d "$
     npm --prefix "$work/npm" ci --silent --no-audit --no-fund
 fi
 # A module finds its packages from where it lies.
-cp "$here/mqttjs.mjs" "$here/agent.mjs" "$work/npm/"
+cp "$here/mqttjs.mjs" "$here/agent.mjs" "$here/doors.mjs" "$work/npm/"
 
 # --- broker ------------------------------------------------------------------------------------------------------
 broker=
@@ -93,6 +93,31 @@ if [ -n "$broker" ]; then
     # A desk with conversations: its rules are not those of the scenarios before.
     start --set "desk.routing=$here/routing.toml"
     PYTHONDONTWRITEBYTECODE=1 "$python" "$here/desk.py" "$host" "$port" "$work/npm/agent.mjs" || status=1
+
+    # Every door, with a certificate of an authority made here, and one user.
+    sh "$here/certificates.sh" "$work/doors"
+    echo secret | "$SWITCHBOARD_BIN" passwd op --role operator >"$work/doors/users.toml"
+    tls=$(python3 -c "$free") ws=$(python3 -c "$free") wss=$(python3 -c "$free")
+    pair="{ certificate = '$work/doors/server.pem', key = '$work/doors/server.key' }"
+    start --set "auth.users=$work/doors/users.toml" \
+        --set "listener.tls={ bind = '$host:$tls', authentication = ['users'], allow_anonymous = false, tls = $pair }" \
+        --set "listener.ws={ bind = '$host:$ws', authentication = ['users'], allow_anonymous = false, websocket = {} }" \
+        --set "listener.wss={ bind = '$host:$wss', authentication = ['users'], allow_anonymous = false, websocket = {}, tls = $pair }"
+    node "$work/npm/doors.mjs" localhost "$work/doors/ca.pem" \
+        "mqtts://localhost:$tls" "ws://localhost:$ws/mqtt" "wss://localhost:$wss/mqtt" || status=1
+    PYTHONDONTWRITEBYTECODE=1 "$python" "$here/doors.py" localhost "$work/doors/ca.pem" "$tls" "$ws" "$wss" || status=1
+    # What is not spoken: versions before 1.2, and what has no forward secrecy.
+    for refused in "-tls1" "-tls1_1" "-tls1_2 -cipher AES128-SHA" "-tls1_2 -cipher ECDHE-ECDSA-AES128-SHA"; do
+        # shellcheck disable=SC2086
+        if openssl s_client -connect "localhost:$tls" $refused </dev/null 2>&1 | grep -q "Cipher is [A-Z]"; then
+            echo "openssl s_client $refused: a handshake was made" >&2
+            status=1
+        fi
+    done
+    for spoken in -tls1_2 -tls1_3; do
+        openssl s_client -connect "localhost:$tls" $spoken -verify_return_error -verify_hostname localhost \
+            -CAfile "$work/doors/ca.pem" </dev/null >"$work/s_client.log" 2>&1 || { cat "$work/s_client.log" >&2; status=1; }
+    done
 fi
 [ $status -eq 0 ] || { [ -z "$broker" ] || tail -n 50 "$work/broker.log" >&2; }
 exit $status
