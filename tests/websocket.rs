@@ -200,6 +200,29 @@ fn a_will_is_published_when_a_page_is_closed() {
 }
 
 #[test]
+fn who_pings_and_does_not_read_is_not_read_either() {
+    let web = ListenerSettings { websocket: Some(WebSocketSettings::default()), ..listener("web") };
+    let (_server, addresses) = serve(vec![web]);
+    let mut stream = TcpStream::connect(addresses[0]).unwrap();
+    stream.write_all(HELLO.as_bytes()).unwrap();
+    stream.write_all(&masked(0x82, &v5(&unique("pinger")).encode())).unwrap();
+    let pings = masked(0x89, &[7; 125]).repeat(500);
+    stream.set_write_timeout(Some(std::time::Duration::from_millis(500))).unwrap();
+    let mut sent = 0;
+    // What the buffers of both systems take, and what the broker keeps for one client.
+    while stream.write_all(&pings).is_ok() {
+        sent += pings.len();
+        assert!(sent < 100_000_000, "all of it is kept");
+    }
+    // It is read on as soon as it reads.
+    let mut pongs = vec![0; 1 << 20];
+    let mut read = 0;
+    while read < sent / 2 {
+        read += stream.read(&mut pongs).unwrap();
+    }
+}
+
+#[test]
 fn proxies_say_who_comes_and_nobody_else_may() {
     let from = |net: &str| Some(ProxySettings { from: vec![net.parse().unwrap()] });
     let (_server, addresses) = serve(vec![

@@ -369,7 +369,7 @@ impl Driver {
         if client.paused {
             return;
         }
-        if client.out.len() > self.most_unsent {
+        if client.out.len() + socket.unsent() > self.most_unsent {
             client.unread = true;
             self.core.clients.counters.reads_paused += 1;
             return;
@@ -403,6 +403,11 @@ impl Driver {
         let Some(socket) = self.sockets.get_mut(key as usize).and_then(Option::as_mut) else { return };
         let (Some(layers), Some(bytes)) = (&mut socket.layers, self.buffer.get_mut(..count)) else { return };
         let then = layers.receive(bytes, &mut socket.stream, &mut self.scratch);
+        if socket.unsent() > 0
+            && let Some(client) = self.core.clients.connections.get_mut(key as usize)
+        {
+            client.blocked = true;
+        }
         let mqtt = std::mem::take(&mut self.scratch.mqtt);
         if !mqtt.is_empty() {
             self.core.receive(key, &mqtt);
@@ -493,7 +498,7 @@ impl Driver {
                 Err(_) => break true,
             }
         };
-        let unread = client.unread && client.out.len() <= self.most_unsent;
+        let unread = client.unread && client.out.len() + socket.unsent() <= self.most_unsent;
         client.unread &= !unread;
         let (closing, done) = (client.link.phase == Phase::Closing, client.out.is_empty());
         self.core.clients.counters.bytes_sent += sent;

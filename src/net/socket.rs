@@ -290,6 +290,11 @@ fn write(stream: &mut TcpStream, bytes: &[u8]) -> (usize, Written) {
 }
 
 impl Socket {
+    /// Bytes for the wire that stand for no message: answers of a layer's own, such as pongs, and what is wrapped.
+    pub(super) fn unsent(&self) -> usize {
+        self.layers.as_ref().map_or(0, |layers| layers.unsent.len() - layers.sent)
+    }
+
     /// No more is written.
     pub(super) fn shut(&mut self, scratch: &mut Scratch) -> io::Result<()> {
         if let Some(layers) = &mut self.layers {
