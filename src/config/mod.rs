@@ -6,6 +6,7 @@
 mod arguments;
 pub mod exposure;
 mod fit;
+mod limits;
 mod listener;
 pub mod problem;
 mod raw;

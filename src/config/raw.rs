@@ -79,7 +79,6 @@ pub(super) struct RawProxy {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
-#[expect(clippy::struct_field_names, reason = "the keys of the file")]
 pub(super) struct RawLimits {
     pub(super) max_packet: Measured,
     pub(super) max_topic_levels: Count,
@@ -89,6 +88,11 @@ pub(super) struct RawLimits {
     pub(super) max_shared_subscriptions_per_session: Count,
     pub(super) max_connections: Count,
     pub(super) max_sessions: Count,
+    pub(super) message_rate: Count,
+    pub(super) message_burst: Count,
+    pub(super) byte_rate: Measured,
+    pub(super) byte_burst: Measured,
+    pub(super) rate_patience: Measured,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -202,6 +202,29 @@ pub struct LimitSettings {
     pub max_connections: usize,
     /// Sessions, connected or not.
     pub max_sessions: usize,
+    /// How fast one client may send.
+    pub rate: RateSettings,
+}
+
+/// How fast one client may send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RateSettings {
+    /// PUBLISH packets a second; 0: as many as come.
+    pub messages: u32,
+    /// As many at once; 0: as many as in a second.
+    pub message_burst: u32,
+    /// Bytes of all its packets a second; 0: as many as come.
+    pub bytes: u64,
+    /// As many at once; 0: as many as in a second.
+    pub byte_burst: u64,
+    /// How long a client that is held to its rate may go on sending faster; zero: for ever.
+    pub patience: Duration,
+}
+
+impl Default for RateSettings {
+    fn default() -> Self {
+        Self { messages: 0, message_burst: 0, bytes: 0, byte_burst: 0, patience: Duration::from_secs(30) }
+    }
 }
 
 impl Default for LimitSettings {
@@ -215,6 +238,7 @@ impl Default for LimitSettings {
             max_shared_subscriptions_per_session: 100,
             max_connections: 1_000_000,
             max_sessions: 2_000_000,
+            rate: RateSettings::default(),
         }
     }
 }

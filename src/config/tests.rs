@@ -12,7 +12,7 @@ use super::raw::{
     RawSession, RawSharing, RawStore, RawSys, RawTls, RawWebSocket,
 };
 use super::settings::{
-    GroupRule, HttpSettings, LimitSettings, ListenerSettings, LogFormat, LogSettings, Overflow,
+    GroupRule, HttpSettings, LimitSettings, ListenerSettings, LogFormat, LogSettings, Overflow, RateSettings,
     RetainedSettings, SessionSettings, SharingSettings, StoreSettings, Strategy, SysSettings,
 };
 use super::*;
@@ -148,6 +148,11 @@ max_subscriptions_per_session = 10
 max_shared_subscriptions_per_session = 8
 max_connections = 11
 max_sessions = 12
+message_rate = 40
+message_burst = 41
+byte_rate = "42B"
+byte_burst = "43B"
+rate_patience = "44s"
 [session]
 max_expiry = "4294967295s"
 receive_maximum = 65535
@@ -221,6 +226,13 @@ fn other() -> Settings {
             max_shared_subscriptions_per_session: 8,
             max_connections: 11,
             max_sessions: 12,
+            rate: RateSettings {
+                messages: 40,
+                message_burst: 41,
+                bytes: 42,
+                byte_burst: 43,
+                patience: Duration::from_secs(44),
+            },
         },
         session: SessionSettings {
             max_expiry: Duration::from_secs(u32::MAX.into()),

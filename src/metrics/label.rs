@@ -187,6 +187,8 @@ labels! {
         /// A PUBLISH was refused that only an MQTT 5 client could be told of; `switchboard_publishes_refused_total` says
         /// why.
         PublishRefused = "publish_refused",
+        /// It went on sending faster than it may (0x96).
+        MessageRate = "message_rate",
         /// A quota was used up (0x97).
         QuotaExceeded = "quota_exceeded",
         /// The client did not read what was sent to it.

@@ -154,6 +154,8 @@ counters! {
         "Turns of the shard's loop.";
     reads_paused: u64, "switchboard_reads_paused_total",
         "Times a connection was not read for a while, because what it feeds was full.";
+    rate_pauses: u64, "switchboard_rate_pauses_total",
+        "Times a client was not read for a while, because it was over its rate.";
     mailbox_batches_sent: u64, "switchboard_mailbox_batches_sent_total",
         "Batches handed to other shards.";
     mailbox_messages_sent: u64, "switchboard_mailbox_messages_sent_total",

@@ -70,6 +70,10 @@ impl Core {
         self.catch_up();
         let Some(client) = self.clients.connections.get_mut(key as usize) else { return };
         client.paused = false;
+        if client.rated && self.wait_for_rate(key) {
+            return;
+        }
+        let Some(client) = self.clients.connections.get_mut(key as usize) else { return };
         if let Some(partial) = client.partial.take() {
             self.packets(key, &partial, &[]);
         }
@@ -90,11 +94,18 @@ impl Core {
                     match outcome {
                         Ok(()) => {
                             bytes = bytes.get(len..).unwrap_or_default();
-                            if !self.clients.connections.get(key as usize).is_some_and(|c| c.paused) {
+                            let client = self.clients.connections.get(key as usize);
+                            if !client.is_some_and(|c| c.paused | c.rated) {
                                 continue;
                             }
-                            self.keep(key, bytes, behind);
-                            return false;
+                            match self.hold_to_rate(key, label, len) {
+                                Ok(false) => continue,
+                                Ok(true) => {
+                                    self.keep(key, bytes, behind);
+                                    return false;
+                                }
+                                Err(end) => end.into(),
+                            }
                         }
                         Err(stop) => stop,
                     }

@@ -261,6 +261,7 @@ impl Core {
             ledger.session(state, self.clients.now);
         }
         let Some(client) = self.clients.connections.get_mut(key as usize) else { return };
+        client.rated = self.rates.are_set();
         let link = &mut client.link;
         link.session = session;
         link.phase = Phase::Open;

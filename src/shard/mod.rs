@@ -31,6 +31,7 @@ pub mod outbuf;
 mod post;
 pub mod publish;
 mod pump;
+pub mod rate;
 mod records;
 mod replay;
 pub mod restore;
@@ -205,6 +206,7 @@ pub struct Core {
     retained: Retained,
     deadlines: Deadlines,
     timers: Wheel,
+    rates: rate::Rates,
     outgoing: Vec<Batch>,
     spare: Vec<Batch>,
     /// Mailboxes that were full when this turn began.
@@ -258,6 +260,7 @@ impl Core {
             retained: Retained::new(exchange.settings.retained.cache / exchange.mailboxes.len()),
             deadlines: Deadlines::default(),
             timers: Wheel::new(now.mono),
+            rates: rate::Rates::new(&exchange.settings.limits.rate),
             outgoing: exchange.mailboxes.iter().map(|_| Batch::default()).collect(),
             spare: Vec::new(),
             full: 0,
@@ -317,6 +320,7 @@ impl Core {
             blocked: false,
             corked: false,
             paused: false,
+            rated: false,
             unread: false,
             again: false,
         };
@@ -331,6 +335,9 @@ impl Core {
     pub fn forget(&mut self, key: u32) {
         if let Some(mut client) = self.clients.connections.try_remove(key as usize) {
             client.out.release(&mut self.clients.pool);
+            if client.rated {
+                self.rates.forget(key);
+            }
         }
     }
 
