@@ -17,6 +17,8 @@ use crate::config::settings::{ListenerSettings, MAX_SHARDS, Settings};
 use crate::desk::Routing;
 use crate::http::{self, HttpState, Pulse, Readiness};
 use crate::metrics::{Counters, Gauges, Registry, StoreFigures, StoreHandles, UPKEEP_INTERVAL};
+use crate::net::gate::Gate;
+use crate::net::guard::Guard;
 use crate::net::tls::{Identity, TlsError};
 use crate::net::{self, BindError, Bound, Command, Driver, Loops, Reach, SharedLoops, Stopped, WAKER};
 use crate::shard::restore::restore;
@@ -165,6 +167,8 @@ impl Server {
             reach,
             identities,
             open,
+            gates: settings.listeners.iter().map(|listener| Gate::new(listener, shards)).collect(),
+            guard: Guard::new(&settings.limits.guard),
             pulse: pulse.clone(),
             most: most_connections(&settings),
         });

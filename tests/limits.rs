@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use switchboard::clock::Now;
 use switchboard::config::settings::Settings;
-use switchboard::metrics::CloseReason;
+use switchboard::metrics::{CloseReason, RefuseReason};
 use switchboard::protocol::{Connect, ConnectProperties, Publish, PublishProperties, QoS, Version};
 use switchboard::session::Phase;
 use switchboard::shard::{Core, Exchange};
@@ -243,4 +243,57 @@ fn without_a_bound_nobody_is_held_to_one() {
     assert_eq!(shard.taken(), 100_000);
     assert!(!shard.core.clients.connections.get(client as usize).unwrap().rated);
     assert_eq!(shard.core.counters().rate_pauses, 0);
+}
+
+#[test]
+fn a_client_id_that_connects_too_often_is_refused_and_keeps_the_connection_that_it_has() {
+    let mut shard = Shard::new(|s| {
+        s.limits.guard.client_connects = 4;
+        s.limits.guard.client_ban = Duration::from_secs(30);
+    });
+    for _ in 0..2 {
+        shard.enters(Version::V5, "twice");
+        shard.enters(Version::V311, "twice");
+    }
+    let last = shard.enters(Version::V5, "other");
+    let (_, refused) = shard.comes(Version::V5, "twice");
+    assert_eq!((refused[0], refused[3]), (0x20, 0x9F), "{refused:x?}");
+    let (_, refused) = shard.comes(Version::V311, "twice");
+    assert_eq!(refused, [0x20, 2, 0, 3]);
+    assert_eq!(shard.closed_for(CloseReason::TakenOver), 3, "the fourth is there");
+    assert!(shard.is_open(last));
+    // Clients without an id are never the same.
+    for _ in 0..20 {
+        shard.enters(Version::V311, "");
+    }
+    shard.pass(29_900);
+    assert_eq!(shard.comes(Version::V311, "twice").1[3], 3);
+    shard.pass(100);
+    shard.enters(Version::V5, "twice");
+    assert_eq!(shard.core.counters().connects_refused.count(RefuseReason::Flapping), 3);
+}
+
+#[test]
+fn handshakes_are_counted_until_they_end_in_whatever_way() {
+    let mut shard = Shard::new(|s| {
+        s.listeners[0].connect_timeout = Duration::from_secs(2);
+        s.limits.max_client_id_bytes = 23;
+    });
+    let silent: Vec<u32> = (0..5).map(|_| shard.core.accept(0)).collect();
+    assert_eq!(shard.core.handshakes(0), 5);
+    shard.enters(Version::V5, "one");
+    assert_eq!(shard.core.handshakes(0), 5);
+    shard.comes(Version::V5, &"x".repeat(24));
+    assert_eq!(shard.core.handshakes(0), 5, "refused");
+    shard.core.hang_up(silent[0], CloseReason::ClientGone);
+    assert_eq!(shard.core.handshakes(0), 4);
+    shard.core.forget(silent[0]);
+    assert_eq!(shard.core.handshakes(0), 4);
+    shard.sends(silent[1], &[0xC0, 0]);
+    assert_eq!(shard.core.handshakes(0), 3, "not CONNECT");
+    shard.core.forget(silent[2]);
+    assert_eq!(shard.core.handshakes(0), 2, "handed over");
+    shard.pass(2_100);
+    assert_eq!(shard.core.handshakes(0), 0, "timed out");
+    assert_eq!(shard.closed_for(CloseReason::ConnectTimeout), 2);
 }

@@ -40,6 +40,8 @@ pub(super) struct RawListener {
     pub(super) max_connections: Count,
     pub(super) connect_timeout: Measured,
     pub(super) accept_backlog: Count,
+    pub(super) accept_rate: Count,
+    pub(super) max_handshakes: Count,
     pub(super) tls: Option<RawTls>,
     pub(super) websocket: Option<RawWebSocket>,
     pub(super) proxy: Option<RawProxy>,
@@ -93,6 +95,12 @@ pub(super) struct RawLimits {
     pub(super) byte_rate: Measured,
     pub(super) byte_burst: Measured,
     pub(super) rate_patience: Measured,
+    pub(super) address_connections: Count,
+    pub(super) address_connects: Count,
+    pub(super) address_failed_logins: Count,
+    pub(super) address_ban: Measured,
+    pub(super) client_connects: Count,
+    pub(super) client_ban: Measured,
 }
 
 #[derive(Debug, Default, Deserialize)]

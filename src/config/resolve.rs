@@ -127,6 +127,7 @@ impl Resolve<'_> {
             max_connections: read!(self.count limits.max_connections in 1..=100_000_000),
             max_sessions: read!(self.count limits.max_sessions in 1..=1_000_000_000),
             rate: limits::rate(&mut self.values, &self.raw.limits),
+            guard: limits::guard(&mut self.values, &self.raw.limits),
         }
     }
 

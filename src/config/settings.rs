@@ -90,6 +90,10 @@ pub struct ListenerSettings {
     pub connect_timeout: Duration,
     /// Connections that the system keeps ready to be accepted, per shard.
     pub accept_backlog: u32,
+    /// Connections that are accepted in a second, over all shards; 0: as many as come.
+    pub accept_rate: u32,
+    /// Connections whose CONNECT has not come, over all shards; 0: no bound.
+    pub max_handshakes: usize,
     /// TLS; `None`: plain text.
     pub tls: Option<TlsSettings>,
     /// MQTT within WebSocket; `None`: MQTT itself.
@@ -176,6 +180,8 @@ impl Default for ListenerSettings {
             max_connections: 1_000_000,
             connect_timeout: Duration::from_secs(10),
             accept_backlog: 4096,
+            accept_rate: 0,
+            max_handshakes: 0,
             tls: None,
             websocket: None,
             proxy: None,
@@ -204,6 +210,38 @@ pub struct LimitSettings {
     pub max_sessions: usize,
     /// How fast one client may send.
     pub rate: RateSettings,
+    /// How often clients may come, by address and by client id.
+    pub guard: GuardSettings,
+}
+
+/// How often clients may come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuardSettings {
+    /// Connections of one address at the same time; 0: no bound. Of IPv6, a network of 64 bits is an address.
+    pub connections: usize,
+    /// Connections that one address may make in a minute; 0: no bound.
+    pub connects: u32,
+    /// Logins from one address that may be wrong in a minute; 0: no bound.
+    pub failed_logins: u32,
+    /// How long nobody is let in from an address with more.
+    pub ban: Duration,
+    /// Times that one client id may connect in a minute; 0: no bound.
+    pub client_connects: u32,
+    /// How long one that does so more often is refused.
+    pub client_ban: Duration,
+}
+
+impl Default for GuardSettings {
+    fn default() -> Self {
+        Self {
+            connections: 0,
+            connects: 0,
+            failed_logins: 0,
+            ban: Duration::from_mins(10),
+            client_connects: 0,
+            client_ban: Duration::from_mins(1),
+        }
+    }
 }
 
 /// How fast one client may send.
@@ -239,6 +277,7 @@ impl Default for LimitSettings {
             max_connections: 1_000_000,
             max_sessions: 2_000_000,
             rate: RateSettings::default(),
+            guard: GuardSettings::default(),
         }
     }
 }

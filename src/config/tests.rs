@@ -12,8 +12,9 @@ use super::raw::{
     RawSession, RawSharing, RawStore, RawSys, RawTls, RawWebSocket,
 };
 use super::settings::{
-    GroupRule, HttpSettings, LimitSettings, ListenerSettings, LogFormat, LogSettings, Overflow, RateSettings,
-    RetainedSettings, SessionSettings, SharingSettings, StoreSettings, Strategy, SysSettings,
+    GroupRule, GuardSettings, HttpSettings, LimitSettings, ListenerSettings, LogFormat, LogSettings,
+    Overflow, RateSettings, RetainedSettings, SessionSettings, SharingSettings, StoreSettings, Strategy,
+    SysSettings,
 };
 use super::*;
 
@@ -136,6 +137,8 @@ bind = "0.0.0.0:1884"
 max_connections = 7
 connect_timeout = "3s"
 accept_backlog = 8
+accept_rate = 9
+max_handshakes = 10
 [listener.alone]
 bind = "[::1]:1885"
 allow_anonymous = false
@@ -153,6 +156,12 @@ message_burst = 41
 byte_rate = "42B"
 byte_burst = "43B"
 rate_patience = "44s"
+address_connections = 45
+address_connects = 46
+address_failed_logins = 47
+address_ban = "48s"
+client_connects = 49
+client_ban = "50s"
 [session]
 max_expiry = "4294967295s"
 receive_maximum = 65535
@@ -208,6 +217,8 @@ fn other() -> Settings {
                 max_connections: 7,
                 connect_timeout: Duration::from_secs(3),
                 accept_backlog: 8,
+                accept_rate: 9,
+                max_handshakes: 10,
                 ..ListenerSettings::default()
             },
             ListenerSettings {
@@ -232,6 +243,14 @@ fn other() -> Settings {
                 bytes: 42,
                 byte_burst: 43,
                 patience: Duration::from_secs(44),
+            },
+            guard: GuardSettings {
+                connections: 45,
+                connects: 46,
+                failed_logins: 47,
+                ban: Duration::from_secs(48),
+                client_connects: 49,
+                client_ban: Duration::from_secs(50),
             },
         },
         session: SessionSettings {
@@ -386,7 +405,7 @@ const WRONG: &[(&str, &[&str])] = &[
             "f.toml:1:1  shard: unknown key; did you mean \"shards\"?",
             "f.toml:2:2  sesion: unknown key; did you mean \"session\"?",
             "f.toml:4:1  limits.max_paket: unknown key; did you mean \"max_packet\"?",
-            "f.toml:7:1  listener.x.ssl: unknown key; one of bind, allow_anonymous, max_connections, connect_timeout, accept_backlog, tls, websocket, proxy",
+            "f.toml:7:1  listener.x.ssl: unknown key; one of bind, allow_anonymous, max_connections, connect_timeout, accept_backlog, accept_rate, max_handshakes, tls, websocket, proxy",
             "f.toml:9:1  sharing.group.name: unknown key; one of match, strategy, key_level",
         ],
     ),

@@ -217,6 +217,14 @@ labels! {
         WillInvalid = "will_invalid",
         /// A bound on connections is reached: closed before anything was read.
         ConnectionLimit = "connection_limit",
+        /// As many connections as may be come from its address: closed before anything was read.
+        AddressLimit = "address_limit",
+        /// Its address makes connections too fast: closed before anything was read.
+        AddressRate = "address_rate",
+        /// Too many logins from its address were wrong: closed before anything was read.
+        AddressBanned = "address_banned",
+        /// The client id connects too often (0x9F).
+        Flapping = "flapping",
         /// The bound on sessions is reached (0x97).
         SessionLimit = "session_limit",
         /// The session would have to be written down, and nothing can be (0x97, 0x83).

@@ -76,6 +76,10 @@ counters! {
         "Network connections accepted.";
     accept_failures: u64, "switchboard_accept_failures_total",
         "Calls to accept that failed, for want of file descriptors for example.";
+    accept_pauses: u64, "switchboard_accept_pauses_total",
+        "Times that connections were left waiting in the kernel, because of a listener's rate or its handshakes.";
+    address_bans: u64, "switchboard_address_bans_total",
+        "Addresses from which nobody is let in for a while, because too many logins were wrong.";
     connections_closed: Tally<CloseReason>, "switchboard_connections_closed_total",
         "Network connections that ended, by reason.";
     connects_accepted: Tally<Version>, "switchboard_connects_accepted_total",
@@ -193,6 +197,8 @@ counters! {
 gauges! {
     connections: u64, "switchboard_connections",
         "Open network connections.";
+    handshakes: u64, "switchboard_handshakes",
+        "Open network connections whose CONNECT has not come.";
     clients_connected: u64, "switchboard_clients_connected",
         "Clients with a connection whose CONNECT was accepted.";
     sessions: u64, "switchboard_sessions",

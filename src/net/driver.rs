@@ -68,7 +68,10 @@ pub struct Driver {
     listeners: Vec<Option<TcpListener>>,
     /// Accept again in the next turn: more may be waiting, or no descriptor was left.
     accept_again: bool,
-    accept_failed: bool,
+    /// Accept again with the next tick.
+    accept_later: bool,
+    /// Listeners with so many handshakes under way that no more are let in, a bit each.
+    full: u64,
     sockets: Vec<Option<Socket>>,
     buffer: Box<[u8]>,
     scratch: Scratch,
@@ -120,7 +123,8 @@ impl Driver {
             events: Events::with_capacity(EVENTS),
             listeners: listeners.into_iter().map(Some).collect(),
             accept_again: false,
-            accept_failed: false,
+            accept_later: false,
+            full: 0,
             sockets: Vec::new(),
             buffer: vec![0; READ_BUFFER].into_boxed_slice(),
             scratch: Scratch::default(),
@@ -214,8 +218,9 @@ impl Driver {
         self.next_tick = now.mono + TICK;
         self.core.set_now(now);
         self.core.tick();
-        // A listener may have had to leave connections for want of descriptors; no event will say so again.
-        self.accept_again |= std::mem::take(&mut self.accept_failed) && self.stop_at.is_none();
+        // A listener may have had to leave connections waiting; no event will say so again.
+        self.accept_again |= std::mem::take(&mut self.accept_later) && self.stop_at.is_none();
+        self.look_for_room();
         let longest = std::mem::take(&mut self.longest_turn);
         self.handles.ticked(Duration::from_millis(late), Duration::from_millis(longest));
         self.loops.pulse.beat(usize::from(self.id), now.mono);
@@ -265,6 +270,7 @@ impl Driver {
                 self.read(key, true);
             }
         }
+        self.look_for_room();
         if std::mem::take(&mut self.accept_again) {
             for number in 0..self.listeners.len() {
                 self.accept(number);
@@ -289,6 +295,9 @@ impl Driver {
                 self.hand_over(moving);
             }
             self.write_dirty();
+            for key in std::mem::take(&mut self.core.effects.failed_logins) {
+                self.login_failed(key);
+            }
             for close in std::mem::take(&mut self.core.effects.close) {
                 self.close(close);
             }
@@ -523,9 +532,9 @@ impl Driver {
     fn gone(&mut self, key: u32, reason: CloseReason) {
         self.core.hang_up(key, reason);
         // Closing takes it off the poll, too.
-        drop(self.sockets.get_mut(key as usize).and_then(Option::take));
+        let socket = self.sockets.get_mut(key as usize).and_then(Option::take);
         if let Some(client) = self.core.clients.connections.get(key as usize) {
-            self.leave(usize::from(client.link.listener));
+            self.leave(usize::from(client.link.listener), socket.and_then(|socket| socket.origin));
         }
         self.core.forget(key);
     }

@@ -4,6 +4,8 @@
 //! that poll's descriptor and runs what is not a client's bytes.
 
 mod driver;
+pub mod gate;
+pub mod guard;
 mod listener;
 mod socket;
 pub mod tls;
@@ -51,6 +53,10 @@ pub struct Loops {
     pub identities: Vec<Option<RwLock<tls::Identity>>>,
     /// Open connections by listener.
     pub open: Vec<AtomicUsize>,
+    /// How fast connections are let in, by listener.
+    pub gates: Vec<gate::Gate>,
+    /// Where clients come from.
+    pub guard: guard::Guard,
     /// Most connections over all listeners.
     pub most: usize,
 }

@@ -7,6 +7,7 @@ use std::io::{self, ErrorKind, Write};
 
 use mio::net::TcpStream;
 
+use super::guard::Origin;
 use super::tls::{self, Tls};
 use crate::shard::outbuf::{OutBuf, Pool};
 
@@ -29,6 +30,8 @@ pub(super) struct Scratch {
 pub(super) struct Socket {
     pub(super) stream: TcpStream,
     pub(super) layers: Option<Box<Layers>>,
+    /// Where it comes from, once that is known and counted by the guard.
+    pub(super) origin: Option<Origin>,
 }
 
 /// What lies between a socket and MQTT, from the wire upwards.

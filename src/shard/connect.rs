@@ -31,6 +31,12 @@ impl Refusal {
     }
 }
 
+const TOO_OFTEN: Refusal = Refusal::new(
+    ReasonCode::CONNECTION_RATE_EXCEEDED,
+    RefuseReason::Flapping,
+    "this client identifier connects too often",
+);
+
 /// Bytes of a refusing CONNACK besides those of its reason string, at most.
 const CONNACK_ROOM: usize = 16;
 
@@ -81,6 +87,9 @@ impl Core {
                 return Err(self.refuse(key, connect, &refusal).into());
             }
         };
+        if assigned.is_none() && !self.comes_seldom(client_id) {
+            return Err(self.refuse(key, connect, &TOO_OFTEN).into());
+        }
         let mark = self.clients.ledger.mark();
         let found = self.clients.find(client_id);
         if let Some(session) = found {
@@ -180,6 +189,9 @@ impl Core {
 
     fn refuse(&mut self, key: u32, connect: &Connect<'_>, refusal: &Refusal) -> End {
         self.clients.counters.connects_refused.bump(refusal.why);
+        if refusal.why == RefuseReason::NotAuthorized {
+            self.effects.failed_logins.push(key);
+        }
         // [MQTT-3.2.2-19]
         let most = connect.properties.maximum_packet.unwrap_or(u32::MAX) as usize;
         let reason_string = Some(refusal.text).filter(|text| text.len() + CONNACK_ROOM <= most);
@@ -262,6 +274,7 @@ impl Core {
         }
         let Some(client) = self.clients.connections.get_mut(key as usize) else { return };
         client.rated = self.rates.are_set();
+        self.handshakes.end(client.link.listener);
         let link = &mut client.link;
         link.session = session;
         link.phase = Phase::Open;

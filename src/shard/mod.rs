@@ -21,8 +21,10 @@ mod encoding;
 mod end;
 pub mod errands;
 mod explain;
+mod flapping;
 mod floors;
 mod group;
+mod handshakes;
 pub mod interest;
 pub mod ledger;
 mod lookups;
@@ -57,7 +59,7 @@ use crate::desk::Routing;
 use crate::message::Message;
 use crate::metrics::{CloseReason, Counters};
 use crate::protocol::ReasonCode;
-use crate::session::Connection;
+use crate::session::{Connection, Phase};
 use crate::store::{Health, Store};
 use crate::topic::SubscriptionIndex;
 use clients::{Client, Clients};
@@ -132,6 +134,11 @@ impl Exchange {
         (self.place.hash_one(what) % self.mailboxes.len() as u64) as ShardId
     }
 
+    /// Stands for a client where its id is too long to be kept.
+    fn home_hash(&self, client_id: &str) -> u64 {
+        self.place.hash_one(client_id)
+    }
+
     fn shards(&self) -> ShardId {
         self.mailboxes.len() as ShardId
     }
@@ -146,6 +153,8 @@ pub struct Effects {
     pub close: Vec<Close>,
     /// Connections whose reading may go on: [`Core::resume`] first, then the socket.
     pub resume: Vec<u32>,
+    /// Connections whose login was wrong: where they come from is to be watched.
+    pub failed_logins: Vec<u32>,
 }
 
 /// A connection that is over.
@@ -207,6 +216,8 @@ pub struct Core {
     deadlines: Deadlines,
     timers: Wheel,
     rates: rate::Rates,
+    handshakes: handshakes::Handshakes,
+    flapping: flapping::Flapping,
     outgoing: Vec<Batch>,
     spare: Vec<Batch>,
     /// Mailboxes that were full when this turn began.
@@ -261,6 +272,8 @@ impl Core {
             deadlines: Deadlines::default(),
             timers: Wheel::new(now.mono),
             rates: rate::Rates::new(&exchange.settings.limits.rate),
+            handshakes: handshakes::Handshakes::default(),
+            flapping: flapping::Flapping::new(&exchange.settings.limits.guard),
             outgoing: exchange.mailboxes.iter().map(|_| Batch::default()).collect(),
             spare: Vec::new(),
             full: 0,
@@ -325,6 +338,7 @@ impl Core {
             again: false,
         };
         let key = self.clients.connections.insert(client) as u32;
+        self.handshakes.begin(listener);
         let wait =
             self.exchange.settings.listener(listener).map_or(0, |l| l.connect_timeout.as_millis() as u64);
         self.timers.arm(Timer::new(Kind::Connection, key, number), now.mono + wait);
@@ -335,6 +349,9 @@ impl Core {
     pub fn forget(&mut self, key: u32) {
         if let Some(mut client) = self.clients.connections.try_remove(key as usize) {
             client.out.release(&mut self.clients.pool);
+            if client.link.phase == Phase::Connecting {
+                self.handshakes.end(client.link.listener);
+            }
             if client.rated {
                 self.rates.forget(key);
             }

@@ -81,6 +81,11 @@ impl Bucket {
         there
     }
 
+    /// Gives back what was taken for nothing.
+    pub fn give_back(&mut self, rate: &Rate, units: u64) {
+        self.0 = self.0.saturating_sub(rate.cost(units));
+    }
+
     /// More was taken than was there.
     pub fn is_over(self, rate: &Rate, now: Millis) -> bool {
         self.0 > nanos(now).saturating_add(rate.room)
