@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use mio::{Poll, Waker};
 use parking_lot::RwLock;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::config::read_pem;
@@ -169,6 +169,7 @@ impl Server {
             open,
             gates: settings.listeners.iter().map(|listener| Gate::new(listener, shards)).collect(),
             guard: Guard::new(&settings.limits.guard),
+            overload: Notify::new(),
             pulse: pulse.clone(),
             most: most_connections(&settings),
         });
@@ -434,7 +435,10 @@ async fn publish_sys(loops: &Loops, clock: Clock, interval: Duration, shard: &mp
     let mut sys = Sys::new(clock.mono());
     let mut ticks = tokio::time::interval(interval);
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = loops.overload.notified() => {}
+        }
         let (mut counters, mut gauges) = (Counters::default(), Gauges::default());
         for reach in &loops.reach {
             let report = reach.report.lock();

@@ -12,9 +12,11 @@ mod dialogue;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use dialogue::{Client, Own, own};
+use dialogue::{Own, message, own};
 use socket2::{Domain, Socket, Type};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -172,7 +174,72 @@ fn a_crowd_comes_through_a_narrow_door() {
         assert_eq!(answer(stream), WELCOME);
     }
     others.went_on(Duration::from_secs(2));
-    let mut guest: Client = own.v5("guest").open();
+    let mut guest = own.v5("guest").open();
     guest.expect_quiet();
+    own.close();
+}
+
+/// Stops others also when a test fails.
+struct Stopping<'a>(&'a AtomicBool);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// More work than a shard can do within the bound: publishers that write as fast as they are read.
+#[test]
+fn a_broker_that_cannot_keep_up_says_so_and_lets_nobody_new_in_until_it_can() {
+    let own = own(None, |s| {
+        s.shards = 1;
+        s.limits.overload.drift = Duration::from_millis(200);
+        s.sys.interval = Duration::from_hours(1); // it does not wait for that
+    });
+    let mut watcher = own.v5("watcher").open();
+    watcher.subscribe("$SYS/broker/overload", 0);
+    let mut inside = own.v5("inside").open();
+    let stop = AtomicBool::new(false);
+    // As many packets as one read can bring, from as many clients as it takes in either kind of build.
+    let flood = [0x30, 3, 0, 1, b't'].repeat(13_107);
+    thread::scope(|scope| {
+        let _stopping = Stopping(&stop);
+        let count = if cfg!(debug_assertions) { 64 } else { 256 };
+        let mut crowd: Vec<TcpStream> = (0..count).map(|_| from(&own, 7)).collect();
+        for (n, stream) in crowd.iter_mut().enumerate() {
+            assert_eq!(enter(stream, &own, &format!("flood-{n}")), WELCOME);
+        }
+        for mut stream in crowd {
+            let (flood, stop) = (&flood, &stop);
+            scope.spawn(move || {
+                stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+                while !stop.load(Ordering::Relaxed) {
+                    let _ = stream.write(flood); // it is not read for long
+                }
+                // What was not read is not to be read any more.
+                Socket::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
+            });
+        }
+        own.metric_until("switchboard_overload", "", |n| n == 1);
+        own.v5("late").refused(0x97);
+        own.v311("late").refused(3);
+        inside.deliver(message("still/served", "yes").qos(1));
+    });
+    let mut said = Vec::new();
+    while said.last().is_none_or(|last| last != "1") {
+        said.push(String::from_utf8(watcher.expect_publish().payload.clone()).unwrap());
+    }
+    assert!(said.iter().all(|one| one == "0" || one == "1"), "{said:?}");
+    // Everything has to go well for three seconds, which takes longer on a machine that does something else.
+    let begun = Instant::now();
+    while own.metric("switchboard_overload", "") > 0 {
+        assert!(begun.elapsed() < Duration::from_mins(2), "overloaded for ever");
+        thread::sleep(Duration::from_millis(100));
+    }
+    println!("no longer overloaded after {:?}", begun.elapsed());
+    assert_eq!(watcher.expect_publish().payload, b"0");
+    own.v5("late").open().expect_quiet();
+    own.metric_until("switchboard_overloads_total", "", |n| n == 1);
+    own.metric_until("switchboard_connects_refused_total", r#"reason="overload""#, |n| n == 2);
     own.close();
 }

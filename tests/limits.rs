@@ -8,7 +8,9 @@ use std::time::Duration;
 use switchboard::clock::Now;
 use switchboard::config::settings::Settings;
 use switchboard::metrics::{CloseReason, RefuseReason};
-use switchboard::protocol::{Connect, ConnectProperties, Publish, PublishProperties, QoS, Version};
+use switchboard::protocol::{
+    Connect, ConnectProperties, Framed, Packet, Publish, PublishProperties, QoS, Version, decode, frame,
+};
 use switchboard::session::Phase;
 use switchboard::shard::{Core, Exchange};
 
@@ -296,4 +298,90 @@ fn handshakes_are_counted_until_they_end_in_whatever_way() {
     shard.pass(2_100);
     assert_eq!(shard.core.handshakes(0), 0, "timed out");
     assert_eq!(shard.closed_for(CloseReason::ConnectTimeout), 2);
+}
+
+impl Shard {
+    /// Ticks of a loop that is so late each time.
+    fn drifts(&mut self, drift: u64, ticks: usize) {
+        for _ in 0..ticks {
+            self.pass(100 + drift);
+            self.core.observe_drift(drift);
+        }
+    }
+}
+
+#[test]
+fn an_overloaded_shard_serves_who_is_there_and_lets_nobody_new_in() {
+    let mut shard = Shard::new(|_| {});
+    let inside = shard.enters(Version::V5, "inside");
+    shard.drifts(600, 2);
+    shard.enters(Version::V5, "just in time");
+    shard.drifts(600, 1);
+    assert!(shard.core.is_overloaded());
+    let (_, refused) = shard.comes(Version::V5, "late");
+    assert_eq!((refused[0], refused[3]), (0x20, 0x97), "{refused:x?}");
+    assert_eq!(shard.comes(Version::V311, "late").1, [0x20, 2, 0, 3]);
+    assert_eq!(shard.comes(Version::V311, "").1, [0x20, 2, 0, 3]);
+    // Nor does it take the place of the one that is there.
+    shard.comes(Version::V5, "inside");
+    assert!(shard.is_open(inside));
+    shard.sends(inside, &publish(Version::V5, 8).repeat(10));
+    assert_eq!(shard.taken(), 10);
+    assert_eq!(shard.core.gauges().overload, 1);
+    shard.drifts(0, 30);
+    assert_eq!(shard.comes(Version::V311, "late").1, [0x20, 2, 0, 3]);
+    shard.drifts(0, 1);
+    shard.enters(Version::V5, "late");
+    assert_eq!(shard.core.gauges().overload, 0);
+    assert_eq!(shard.core.counters().overloads, 1);
+    assert_eq!(shard.core.counters().connects_refused.count(RefuseReason::Overload), 5);
+}
+
+#[test]
+fn an_overloaded_shard_sends_to_another_server_if_there_is_one() {
+    let mut shard = Shard::new(|s| s.limits.overload.redirect = "other.example.com:1883".to_owned());
+    shard.drifts(600, 3);
+    let (_, refused) = shard.comes(Version::V5, "late");
+    let Ok(Framed::Frame(frame)) = frame(&refused, 1000) else { panic!("{refused:x?}") };
+    let Ok(Packet::ConnAck(connack)) = decode(frame, Version::V5) else { panic!("{refused:x?}") };
+    assert_eq!(connack.reason.0, 0x9F);
+    assert_eq!(connack.properties.server_reference, Some("other.example.com:1883"));
+    assert_eq!(shard.comes(Version::V311, "late").1, [0x20, 2, 0, 3]);
+}
+
+#[test]
+fn an_overloaded_shard_shows_retained_messages_slower() {
+    let shown = |overloaded: bool| {
+        let mut shard = Shard::new(|_| {});
+        let publisher = shard.enters(Version::V311, "publisher");
+        for n in 0..100 {
+            let mut bytes = Vec::new();
+            Publish {
+                dup: false,
+                qos: QoS::AtMostOnce,
+                retain: true,
+                topic: &format!("kept/{n}"),
+                packet_id: None,
+                properties: PublishProperties::EMPTY,
+                payload: b"x",
+            }
+            .encode(Version::V311, &mut bytes);
+            shard.sends(publisher, &bytes);
+        }
+        let clients: Vec<u32> = (0..50).map(|n| shard.enters(Version::V311, &format!("c{n}"))).collect();
+        if overloaded {
+            shard.drifts(600, 3);
+        }
+        let filter = [0x82, 11, 0, 1, 0, 6, b'k', b'e', b'p', b't', b'/', b'+', 0];
+        clients.iter().for_each(|client| shard.core.receive(*client, &filter));
+        shard.core.end_turn();
+        let at_once = shard.core.counters().retained_replayed;
+        for _ in 0..100 {
+            shard.core.end_turn();
+        }
+        assert_eq!(shard.core.counters().retained_replayed, 5000, "all of them get everything");
+        at_once
+    };
+    assert_eq!(shown(false), 3200);
+    assert_eq!(shown(true), 200);
 }

@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use super::raw::RawLimits;
-use super::settings::{GuardSettings, RateSettings};
+use super::settings::{GuardSettings, OverloadSettings, RateSettings};
 use super::values::{PLENTY, Values};
 
 const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 /// More than anybody comes to in a second or a minute.
 const FAST: u32 = 1_000_000_000;
 const MANY: usize = 100_000_000;
+/// Bytes of a Server Reference.
+const MAX_REFERENCE: usize = 1024;
 
 /// Reads `limits.key`, which is one path in the file and in the raw structure.
 macro_rules! read {
@@ -42,5 +45,21 @@ pub(super) fn guard(values: &mut Values<'_>, raw: &RawLimits) -> GuardSettings {
         ban: read!(values.duration raw.address_ban else default.ban, SECOND..=DAY),
         client_connects: read!(values.count raw.client_connects else default.client_connects, 0..=FAST),
         client_ban: read!(values.duration raw.client_ban else default.client_ban, SECOND..=DAY),
+    }
+}
+
+/// When a shard lets nobody new in.
+pub(super) fn overload(values: &mut Values<'_>, raw: &RawLimits) -> OverloadSettings {
+    let default = OverloadSettings::default();
+    let redirect = raw.overload_redirect.as_ref().map_or(default.redirect, |to| to.get_ref().clone());
+    if let Some(written) = &raw.overload_redirect
+        && (redirect.len() > MAX_REFERENCE || redirect.chars().any(char::is_control))
+    {
+        let right = format!("names of servers, at most {MAX_REFERENCE} bytes without control characters");
+        values.problem(&written.span(), "limits.overload_redirect", "no reference to a server", right);
+    }
+    OverloadSettings {
+        drift: read!(values.duration raw.overload_drift else default.drift, Duration::ZERO..=MINUTE),
+        redirect,
     }
 }

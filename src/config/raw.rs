@@ -101,6 +101,8 @@ pub(super) struct RawLimits {
     pub(super) address_ban: Measured,
     pub(super) client_connects: Count,
     pub(super) client_ban: Measured,
+    pub(super) overload_drift: Measured,
+    pub(super) overload_redirect: Word,
 }
 
 #[derive(Debug, Default, Deserialize)]

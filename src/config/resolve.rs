@@ -128,6 +128,7 @@ impl Resolve<'_> {
             max_sessions: read!(self.count limits.max_sessions in 1..=1_000_000_000),
             rate: limits::rate(&mut self.values, &self.raw.limits),
             guard: limits::guard(&mut self.values, &self.raw.limits),
+            overload: limits::overload(&mut self.values, &self.raw.limits),
         }
     }
 

@@ -212,6 +212,23 @@ pub struct LimitSettings {
     pub rate: RateSettings,
     /// How often clients may come, by address and by client id.
     pub guard: GuardSettings,
+    /// When a shard lets nobody new in.
+    pub overload: OverloadSettings,
+}
+
+/// When a shard lets nobody new in, because it cannot serve in time those who are there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OverloadSettings {
+    /// So late its loop is then; zero: never.
+    pub drift: Duration,
+    /// The server that MQTT 5 clients are told to go to; empty: none.
+    pub redirect: String,
+}
+
+impl Default for OverloadSettings {
+    fn default() -> Self {
+        Self { drift: Duration::from_millis(500), redirect: String::new() }
+    }
 }
 
 /// How often clients may come.
@@ -278,6 +295,7 @@ impl Default for LimitSettings {
             max_sessions: 2_000_000,
             rate: RateSettings::default(),
             guard: GuardSettings::default(),
+            overload: OverloadSettings::default(),
         }
     }
 }

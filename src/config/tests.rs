@@ -13,8 +13,8 @@ use super::raw::{
 };
 use super::settings::{
     GroupRule, GuardSettings, HttpSettings, LimitSettings, ListenerSettings, LogFormat, LogSettings,
-    Overflow, RateSettings, RetainedSettings, SessionSettings, SharingSettings, StoreSettings, Strategy,
-    SysSettings,
+    Overflow, OverloadSettings, RateSettings, RetainedSettings, SessionSettings, SharingSettings,
+    StoreSettings, Strategy, SysSettings,
 };
 use super::*;
 
@@ -162,6 +162,8 @@ address_failed_logins = 47
 address_ban = "48s"
 client_connects = 49
 client_ban = "50s"
+overload_drift = "51ms"
+overload_redirect = "other.example.com:1883"
 [session]
 max_expiry = "4294967295s"
 receive_maximum = 65535
@@ -251,6 +253,10 @@ fn other() -> Settings {
                 ban: Duration::from_secs(48),
                 client_connects: 49,
                 client_ban: Duration::from_secs(50),
+            },
+            overload: OverloadSettings {
+                drift: Duration::from_millis(51),
+                redirect: "other.example.com:1883".to_owned(),
             },
         },
         session: SessionSettings {
@@ -407,6 +413,21 @@ const WRONG: &[(&str, &[&str])] = &[
             "f.toml:4:1  limits.max_paket: unknown key; did you mean \"max_packet\"?",
             "f.toml:7:1  listener.x.ssl: unknown key; one of bind, allow_anonymous, max_connections, connect_timeout, accept_backlog, accept_rate, max_handshakes, tls, websocket, proxy",
             "f.toml:9:1  sharing.group.name: unknown key; one of match, strategy, key_level",
+        ],
+    ),
+    // How fast clients may come and send.
+    (
+        "[limits]\nmessage_rate = -1\nbyte_rate = 5\nrate_patience = \"2h\"\naddress_ban = \"0s\"\nclient_connects = 1.5\n\
+         overload_drift = \"2m\"\noverload_redirect = \"a\\nb\"\n[listener.a]\nbind = \"[::1]:1\"\naccept_rate = 1000001\n",
+        &[
+            "f.toml:2:16  limits.message_rate: -1 is not allowed; 0 to 1000000000",
+            "f.toml:3:13  limits.byte_rate: 5 has no unit; a whole number with B, KiB, MiB or GiB, 0B to 1024GiB",
+            "f.toml:4:17  limits.rate_patience: 2h is not allowed; 0s to 1h",
+            "f.toml:5:15  limits.address_ban: 0s is not allowed; 1s to 1d",
+            "f.toml:6:19  limits.client_connects: invalid type: floating point `1.5`; a whole number",
+            "f.toml:7:18  limits.overload_drift: 2m is not allowed; 0s to 1m",
+            "f.toml:8:21  limits.overload_redirect: no reference to a server; names of servers, at most 1024 bytes without control characters",
+            "f.toml:11:15  listener.a.accept_rate: 1000001 is not allowed; 0 to 1000000",
         ],
     ),
     // What is spoken.

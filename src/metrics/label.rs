@@ -225,6 +225,8 @@ labels! {
         AddressBanned = "address_banned",
         /// The client id connects too often (0x9F).
         Flapping = "flapping",
+        /// The shard cannot serve in time those who are there (0x97, or 0x9F with a reference to another server).
+        Overload = "overload",
         /// The bound on sessions is reached (0x97).
         SessionLimit = "session_limit",
         /// The session would have to be written down, and nothing can be (0x97, 0x83).

@@ -156,6 +156,8 @@ counters! {
     // The loop
     turns: u64, "switchboard_turns_total",
         "Turns of the shard's loop.";
+    overloads: u64, "switchboard_overloads_total",
+        "Times that the shard became overloaded.";
     reads_paused: u64, "switchboard_reads_paused_total",
         "Times a connection was not read for a while, because what it feeds was full.";
     rate_pauses: u64, "switchboard_rate_pauses_total",
@@ -229,6 +231,8 @@ gauges! {
         "Conversations that wait and are not being offered.";
     desk_agents: u64, "switchboard_desk_agents",
         "Agents with a connection.";
+    overload: u64, "switchboard_overload",
+        "1 while the shard lets nobody new in, because it cannot serve in time those who are there.";
     loop_drift_seconds: f64, "switchboard_loop_drift_seconds",
         "How much later than due the loop's last tick came.";
 }

@@ -38,6 +38,10 @@ const READ_BUFFER: usize = 64 * 1024;
 /// Events taken in a turn.
 const EVENTS: usize = 1024;
 
+/// How many milliseconds early a tick may be: the timer that wakes an idle loop for it counts from another moment, and a
+/// tick that it misses by one comes with the next, as if the loop had been stuck meanwhile.
+const EARLY: Millis = 5;
+
 /// Rounds of writing in a turn: a drained buffer may be filled again by what waits behind it.
 const ROUNDS: usize = 4;
 
@@ -168,7 +172,7 @@ impl Driver {
                     Some(command) = commands.recv() => self.obey(command)?,
                 }
             }
-            if self.clock.mono() >= self.next_tick {
+            if self.clock.mono() + EARLY >= self.next_tick {
                 self.tick();
                 while let Ok(command) = commands.try_recv() {
                     self.obey(command)?;
@@ -223,6 +227,10 @@ impl Driver {
         self.look_for_room();
         let longest = std::mem::take(&mut self.longest_turn);
         self.handles.ticked(Duration::from_millis(late), Duration::from_millis(longest));
+        let changed = self.core.observe_drift(late.max(longest));
+        if changed {
+            self.next_report = now.mono;
+        }
         self.loops.pulse.beat(usize::from(self.id), now.mono);
         if now.mono >= self.next_report
             && let Some(reach) = self.loops.reach.get(usize::from(self.id))
@@ -233,6 +241,21 @@ impl Driver {
             self.handles.publish(self.core.counters(), &gauges);
             *reach.report.lock() = (self.core.counters().clone(), gauges);
         }
+        if changed {
+            self.tell_overload(late.max(longest));
+        }
+    }
+
+    /// The shard became overloaded, or has caught up.
+    #[cold]
+    fn tell_overload(&self, drift_ms: Millis) {
+        let shard = self.id;
+        if self.core.is_overloaded() {
+            tracing::warn!(shard, drift_ms, "overloaded: new clients are refused");
+        } else {
+            tracing::info!(shard, "no longer overloaded");
+        }
+        self.loops.overload.notify_one();
     }
 
     /// One turn; says how many events it took.

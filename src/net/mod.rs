@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use mio::Waker;
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
 
 pub use driver::{Command, Driver, Stopped, WAKER};
 pub use listener::{BindError, Bound, bind};
@@ -57,6 +58,8 @@ pub struct Loops {
     pub gates: Vec<gate::Gate>,
     /// Where clients come from.
     pub guard: guard::Guard,
+    /// A shard became overloaded, or has caught up.
+    pub overload: Notify,
     /// Most connections over all listeners.
     pub most: usize,
 }

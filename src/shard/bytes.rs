@@ -95,17 +95,12 @@ impl Core {
                         Ok(()) => {
                             bytes = bytes.get(len..).unwrap_or_default();
                             let client = self.clients.connections.get(key as usize);
-                            if !client.is_some_and(|c| c.paused | c.rated) {
+                            if !client.is_some_and(|c| c.paused | c.rated)
+                                || !self.stops_here(key, (label, len), bytes, behind)
+                            {
                                 continue;
                             }
-                            match self.hold_to_rate(key, label, len) {
-                                Ok(false) => continue,
-                                Ok(true) => {
-                                    self.keep(key, bytes, behind);
-                                    return false;
-                                }
-                                Err(end) => end.into(),
-                            }
+                            return false;
                         }
                         Err(stop) => stop,
                     }
@@ -134,6 +129,18 @@ impl Core {
             }
             return false;
         }
+    }
+
+    /// A packet was run of a client that is not to be read or has a rate. `true`: nothing behind it may be run.
+    #[cold]
+    #[inline(never)]
+    fn stops_here(&mut self, key: u32, ran: (PacketLabel, usize), bytes: &[u8], behind: &[u8]) -> bool {
+        match self.hold_to_rate(key, ran) {
+            Ok(false) => return false,
+            Ok(true) => self.keep(key, bytes, behind),
+            Err(end) => self.end(key, end),
+        }
+        true
     }
 
     /// Keeps what cannot be run yet.

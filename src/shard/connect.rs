@@ -37,7 +37,7 @@ const TOO_OFTEN: Refusal = Refusal::new(
     "this client identifier connects too often",
 );
 
-/// Bytes of a refusing CONNACK besides those of its reason string, at most.
+/// Bytes of a refusing CONNACK besides those of its reason string and its reference to another server, at most.
 const CONNACK_ROOM: usize = 16;
 
 impl Core {
@@ -141,6 +141,14 @@ impl Core {
             let code = ReasonCode::SERVER_UNAVAILABLE;
             return Err(Refusal::new(code, RefuseReason::Draining, "shutting down"));
         }
+        // Another shard may have time for its clients.
+        if self.is_overloaded() && self.exchange.home(connect.client_id) == self.id {
+            let code = match settings.limits.overload.redirect.as_str() {
+                "" => ReasonCode::QUOTA_EXCEEDED,
+                _ => ReasonCode::CONNECTION_RATE_EXCEEDED,
+            };
+            return Err(Refusal::new(code, RefuseReason::Overload, "the server is busy"));
+        }
         if connect.client_id.len() > settings.limits.max_client_id_bytes {
             let code = ReasonCode::CLIENT_IDENTIFIER_NOT_VALID;
             return Err(Refusal::new(
@@ -194,8 +202,14 @@ impl Core {
         }
         // [MQTT-3.2.2-19]
         let most = connect.properties.maximum_packet.unwrap_or(u32::MAX) as usize;
-        let reason_string = Some(refusal.text).filter(|text| text.len() + CONNACK_ROOM <= most);
-        let properties = ConnAckProperties { reason_string, ..ConnAckProperties::default() };
+        let elsewhere = self.exchange.settings.limits.overload.redirect.as_str();
+        let server_reference = Some(elsewhere)
+            .filter(|_| refusal.why == RefuseReason::Overload)
+            .filter(|to| !to.is_empty() && to.len() + CONNACK_ROOM <= most);
+        let taken = server_reference.map_or(0, str::len) + CONNACK_ROOM;
+        let reason_string = Some(refusal.text).filter(|text| text.len() + taken <= most);
+        let properties =
+            ConnAckProperties { reason_string, server_reference, ..ConnAckProperties::default() };
         let connack = ConnAck { session_present: false, reason: refusal.code, properties };
         self.clients.send(key, PacketLabel::ConnAck, |out| connack.encode(connect.version, out));
         End::silent(CloseReason::Refused)

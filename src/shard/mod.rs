@@ -30,6 +30,7 @@ pub mod ledger;
 mod lookups;
 pub mod mailbox;
 pub mod outbuf;
+mod overload;
 mod post;
 pub mod publish;
 mod pump;
@@ -218,6 +219,7 @@ pub struct Core {
     rates: rate::Rates,
     handshakes: handshakes::Handshakes,
     flapping: flapping::Flapping,
+    overload: overload::Overload,
     outgoing: Vec<Batch>,
     spare: Vec<Batch>,
     /// Mailboxes that were full when this turn began.
@@ -274,6 +276,7 @@ impl Core {
             rates: rate::Rates::new(&exchange.settings.limits.rate),
             handshakes: handshakes::Handshakes::default(),
             flapping: flapping::Flapping::new(&exchange.settings.limits.guard),
+            overload: overload::Overload::new(&exchange.settings.limits.overload),
             outgoing: exchange.mailboxes.iter().map(|_| Batch::default()).collect(),
             spare: Vec::new(),
             full: 0,

@@ -158,8 +158,7 @@ impl Rates {
 
 impl Core {
     /// A packet of a client was taken that has a rate or is not to be read. Whether nothing more of it may be run.
-    #[cold]
-    pub(super) fn hold_to_rate(&mut self, key: u32, packet: Packet, len: usize) -> Result<bool, End> {
+    pub(super) fn hold_to_rate(&mut self, key: u32, (packet, len): (Packet, usize)) -> Result<bool, End> {
         let now = self.clients.now.mono;
         let Some(client) = self.clients.connections.get_mut(key as usize) else { return Ok(false) };
         if !client.rated {

@@ -14,10 +14,14 @@ use crate::metrics::RefuseReason;
 /// Connections accepted in a turn from one listener.
 const ACCEPTS: usize = 128;
 
+/// The same while the shard is overloaded.
+const FEW_ACCEPTS: usize = 4;
+
 impl Driver {
     pub(super) fn accept(&mut self, number: usize) {
         let loops = self.loops.clone();
-        for _ in 0..ACCEPTS {
+        let most = if self.core.is_overloaded() { FEW_ACCEPTS } else { ACCEPTS };
+        for _ in 0..most {
             let Some(listener) = self.listeners.get(number).and_then(Option::as_ref) else { return };
             let Some(gate) = loops.gates.get(number) else { return };
             if self.core.handshakes(number) >= gate.handshakes {
