@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use mio::{Poll, Waker};
 use parking_lot::RwLock;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::auth::Access;
 use crate::clock::Clock;
@@ -18,6 +18,8 @@ use crate::config::settings::{ListenerSettings, MAX_SHARDS, Settings};
 use crate::desk::Routing;
 use crate::http::{self, HttpState, Pulse, Readiness};
 use crate::metrics::{Counters, Gauges, Registry, StoreFigures, StoreHandles, UPKEEP_INTERVAL};
+use crate::net::gate::Gate;
+use crate::net::guard::Guard;
 use crate::net::tls::{Identity, TlsError};
 use crate::net::{
     self, BindError, Bound, Command, Door, Doorman, Driver, Loops, Reach, SharedLoops, Stopped, WAKER,
@@ -186,6 +188,9 @@ impl Server {
             doors,
             doorman,
             open,
+            gates: settings.listeners.iter().map(|listener| Gate::new(listener, shards)).collect(),
+            guard: Guard::new(&settings.limits.guard),
+            overload: Notify::new(),
             pulse: pulse.clone(),
             most: most_connections(&settings),
         });
@@ -454,7 +459,10 @@ async fn publish_sys(loops: &Loops, clock: Clock, interval: Duration, shard: &mp
     let mut sys = Sys::new(clock.mono());
     let mut ticks = tokio::time::interval(interval);
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = loops.overload.notified() => {}
+        }
         let (mut counters, mut gauges) = (Counters::default(), Gauges::default());
         for reach in &loops.reach {
             let report = reach.report.lock();

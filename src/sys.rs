@@ -25,6 +25,8 @@ pub struct Snapshot {
     pub stored_bytes: u64,
     /// Messages whose acknowledgement is due.
     pub inflight_messages: u64,
+    /// Shards that let nobody new in, because they cannot serve in time those who are there.
+    pub overloaded: u64,
     /// Packets of every type received.
     pub packets_received: u64,
     /// Packets of every type sent.
@@ -62,6 +64,7 @@ impl Snapshot {
             stored_messages: gauges.retained_messages + gauges.queued_messages,
             stored_bytes: gauges.retained_bytes + gauges.queued_bytes,
             inflight_messages: gauges.inflight_messages,
+            overloaded: gauges.overload,
             packets_received: counters.packets_received.total(),
             packets_sent: counters.packets_sent.total(),
             bytes_received: counters.bytes_received,
@@ -173,7 +176,7 @@ type Value = fn(&Snapshot, u64) -> u64;
 
 /// Every topic that is a number, and where it comes from. `active`, `inactive` and `messages/stored` are
 /// deprecated names that dashboards still use.
-const VALUES: [(&str, Value); 24] = [
+const VALUES: [(&str, Value); 25] = [
     ("$SYS/broker/clients/total", |now, _| now.clients_connected + now.clients_disconnected),
     ("$SYS/broker/clients/maximum", |_, most| most),
     ("$SYS/broker/clients/connected", |now, _| now.clients_connected),
@@ -198,6 +201,7 @@ const VALUES: [(&str, Value); 24] = [
     ("$SYS/broker/publish/bytes/received", |now, _| now.payload_bytes_received),
     ("$SYS/broker/publish/bytes/sent", |now, _| now.payload_bytes_sent),
     ("$SYS/broker/connections/socket/count", |now, _| now.sockets_accepted),
+    ("$SYS/broker/overload", |now, _| now.overloaded),
 ];
 
 type Total = fn(&Snapshot) -> u64;

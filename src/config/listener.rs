@@ -51,6 +51,8 @@ pub(super) fn listener(
     let connections = (&raw.max_connections, default.max_connections);
     let timeout = (&raw.connect_timeout, default.connect_timeout);
     let backlog = (&raw.accept_backlog, default.accept_backlog);
+    let rate = (&raw.accept_rate, default.accept_rate);
+    let handshakes = (&raw.max_handshakes, default.max_handshakes);
     // As far as the timer wheel reaches.
     let timeouts = SECOND..=100 * SECOND;
     let mut one = One { values, name };
@@ -65,6 +67,8 @@ pub(super) fn listener(
         max_connections: values.count(&key("max_connections"), connections.0, connections.1, 1..=100_000_000),
         connect_timeout: values.duration(&key("connect_timeout"), timeout.0, timeout.1, timeouts),
         accept_backlog: values.count(&key("accept_backlog"), backlog.0, backlog.1, 1..=65_535),
+        accept_rate: values.count(&key("accept_rate"), rate.0, rate.1, 0..=1_000_000),
+        max_handshakes: values.count(&key("max_handshakes"), handshakes.0, handshakes.1, 0..=100_000_000),
     }
 }
 

@@ -8,6 +8,7 @@ mod arguments;
 mod auth;
 pub mod exposure;
 mod fit;
+mod limits;
 mod listener;
 pub mod problem;
 mod raw;

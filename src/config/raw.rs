@@ -43,6 +43,8 @@ pub(super) struct RawListener {
     pub(super) connect_timeout: Measured,
     pub(super) accept_backlog: Count,
     pub(super) authentication: Vec<Spanned<String>>,
+    pub(super) accept_rate: Count,
+    pub(super) max_handshakes: Count,
     pub(super) tls: Option<RawTls>,
     pub(super) websocket: Option<RawWebSocket>,
     pub(super) proxy: Option<RawProxy>,
@@ -82,7 +84,6 @@ pub(super) struct RawProxy {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
-#[expect(clippy::struct_field_names, reason = "the keys of the file")]
 pub(super) struct RawLimits {
     pub(super) max_packet: Measured,
     pub(super) max_topic_levels: Count,
@@ -92,6 +93,19 @@ pub(super) struct RawLimits {
     pub(super) max_shared_subscriptions_per_session: Count,
     pub(super) max_connections: Count,
     pub(super) max_sessions: Count,
+    pub(super) message_rate: Count,
+    pub(super) message_burst: Count,
+    pub(super) byte_rate: Measured,
+    pub(super) byte_burst: Measured,
+    pub(super) rate_patience: Measured,
+    pub(super) address_connections: Count,
+    pub(super) address_connects: Count,
+    pub(super) address_failed_logins: Count,
+    pub(super) address_ban: Measured,
+    pub(super) client_connects: Count,
+    pub(super) client_ban: Measured,
+    pub(super) overload_drift: Measured,
+    pub(super) overload_redirect: Word,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
+use super::limits;
 use super::listener::listener;
 use super::problem::{Problems, Source};
 use super::raw::{RawFile, RawGroup};
@@ -125,6 +126,9 @@ impl Resolve<'_> {
             max_shared_subscriptions_per_session: read!(self.count limits.max_shared_subscriptions_per_session in 1..=10_000),
             max_connections: read!(self.count limits.max_connections in 1..=100_000_000),
             max_sessions: read!(self.count limits.max_sessions in 1..=1_000_000_000),
+            rate: limits::rate(&mut self.values, &self.raw.limits),
+            guard: limits::guard(&mut self.values, &self.raw.limits),
+            overload: limits::overload(&mut self.values, &self.raw.limits),
         }
     }
 

@@ -92,6 +92,10 @@ pub struct ListenerSettings {
     pub accept_backlog: u32,
     /// How clients prove who they are, the first that knows one decides; none: nobody is asked.
     pub authentication: Vec<AuthMethod>,
+    /// Connections that are accepted in a second, over all shards; 0: as many as come.
+    pub accept_rate: u32,
+    /// Connections whose CONNECT has not come, over all shards; 0: no bound.
+    pub max_handshakes: usize,
     /// TLS; `None`: plain text.
     pub tls: Option<TlsSettings>,
     /// MQTT within WebSocket; `None`: MQTT itself.
@@ -190,6 +194,8 @@ impl Default for ListenerSettings {
             connect_timeout: Duration::from_secs(10),
             accept_backlog: 4096,
             authentication: Vec::new(),
+            accept_rate: 0,
+            max_handshakes: 0,
             tls: None,
             websocket: None,
             proxy: None,
@@ -216,6 +222,78 @@ pub struct LimitSettings {
     pub max_connections: usize,
     /// Sessions, connected or not.
     pub max_sessions: usize,
+    /// How fast one client may send.
+    pub rate: RateSettings,
+    /// How often clients may come, by address and by client id.
+    pub guard: GuardSettings,
+    /// When a shard lets nobody new in.
+    pub overload: OverloadSettings,
+}
+
+/// When a shard lets nobody new in, because it cannot serve in time those who are there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OverloadSettings {
+    /// So late its loop is then; zero: never.
+    pub drift: Duration,
+    /// The server that MQTT 5 clients are told to go to; empty: none.
+    pub redirect: String,
+}
+
+impl Default for OverloadSettings {
+    fn default() -> Self {
+        Self { drift: Duration::from_millis(500), redirect: String::new() }
+    }
+}
+
+/// How often clients may come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuardSettings {
+    /// Connections of one address at the same time; 0: no bound. Of IPv6, a network of 64 bits is an address.
+    pub connections: usize,
+    /// Connections that one address may make in a minute; 0: no bound.
+    pub connects: u32,
+    /// Logins from one address that may be wrong in a minute; 0: no bound.
+    pub failed_logins: u32,
+    /// How long nobody is let in from an address with more.
+    pub ban: Duration,
+    /// Times that one client id may connect in a minute; 0: no bound.
+    pub client_connects: u32,
+    /// How long one that does so more often is refused.
+    pub client_ban: Duration,
+}
+
+impl Default for GuardSettings {
+    fn default() -> Self {
+        Self {
+            connections: 0,
+            connects: 0,
+            failed_logins: 0,
+            ban: Duration::from_mins(10),
+            client_connects: 0,
+            client_ban: Duration::from_mins(1),
+        }
+    }
+}
+
+/// How fast one client may send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RateSettings {
+    /// PUBLISH packets a second; 0: as many as come.
+    pub messages: u32,
+    /// As many at once; 0: as many as in a second.
+    pub message_burst: u32,
+    /// Bytes of all its packets a second; 0: as many as come.
+    pub bytes: u64,
+    /// As many at once; 0: as many as in a second.
+    pub byte_burst: u64,
+    /// How long a client that is held to its rate may go on sending faster; zero: for ever.
+    pub patience: Duration,
+}
+
+impl Default for RateSettings {
+    fn default() -> Self {
+        Self { messages: 0, message_burst: 0, bytes: 0, byte_burst: 0, patience: Duration::from_secs(30) }
+    }
 }
 
 impl Default for LimitSettings {
@@ -229,6 +307,9 @@ impl Default for LimitSettings {
             max_shared_subscriptions_per_session: 100,
             max_connections: 1_000_000,
             max_sessions: 2_000_000,
+            rate: RateSettings::default(),
+            guard: GuardSettings::default(),
+            overload: OverloadSettings::default(),
         }
     }
 }

@@ -12,8 +12,9 @@ use super::raw::{
     RawLog, RawProxy, RawRetained, RawSession, RawSharing, RawStore, RawSys, RawTls, RawWebSocket,
 };
 use super::settings::{
-    GroupRule, HttpSettings, LimitSettings, ListenerSettings, LogFormat, LogSettings, Overflow,
-    RetainedSettings, SessionSettings, SharingSettings, StoreSettings, Strategy, SysSettings,
+    GroupRule, GuardSettings, HttpSettings, LimitSettings, ListenerSettings, LogFormat, LogSettings,
+    Overflow, OverloadSettings, RateSettings, RetainedSettings, SessionSettings, SharingSettings,
+    StoreSettings, Strategy, SysSettings,
 };
 use super::*;
 
@@ -144,6 +145,8 @@ bind = "0.0.0.0:1884"
 max_connections = 7
 connect_timeout = "3s"
 accept_backlog = 8
+accept_rate = 9
+max_handshakes = 10
 [listener.alone]
 bind = "[::1]:1885"
 allow_anonymous = false
@@ -156,6 +159,19 @@ max_subscriptions_per_session = 10
 max_shared_subscriptions_per_session = 8
 max_connections = 11
 max_sessions = 12
+message_rate = 40
+message_burst = 41
+byte_rate = "42B"
+byte_burst = "43B"
+rate_patience = "44s"
+address_connections = 45
+address_connects = 46
+address_failed_logins = 47
+address_ban = "48s"
+client_connects = 49
+client_ban = "50s"
+overload_drift = "51ms"
+overload_redirect = "other.example.com:1883"
 [session]
 max_expiry = "4294967295s"
 receive_maximum = 65535
@@ -211,6 +227,8 @@ fn other() -> Settings {
                 max_connections: 7,
                 connect_timeout: Duration::from_secs(3),
                 accept_backlog: 8,
+                accept_rate: 9,
+                max_handshakes: 10,
                 ..ListenerSettings::default()
             },
             ListenerSettings {
@@ -229,6 +247,25 @@ fn other() -> Settings {
             max_shared_subscriptions_per_session: 8,
             max_connections: 11,
             max_sessions: 12,
+            rate: RateSettings {
+                messages: 40,
+                message_burst: 41,
+                bytes: 42,
+                byte_burst: 43,
+                patience: Duration::from_secs(44),
+            },
+            guard: GuardSettings {
+                connections: 45,
+                connects: 46,
+                failed_logins: 47,
+                ban: Duration::from_secs(48),
+                client_connects: 49,
+                client_ban: Duration::from_secs(50),
+            },
+            overload: OverloadSettings {
+                drift: Duration::from_millis(51),
+                redirect: "other.example.com:1883".to_owned(),
+            },
         },
         session: SessionSettings {
             max_expiry: Duration::from_secs(u32::MAX.into()),
@@ -382,8 +419,23 @@ const WRONG: &[(&str, &[&str])] = &[
             "f.toml:1:1  shard: unknown key; did you mean \"shards\"?",
             "f.toml:2:2  sesion: unknown key; did you mean \"session\"?",
             "f.toml:4:1  limits.max_paket: unknown key; did you mean \"max_packet\"?",
-            "f.toml:7:1  listener.x.ssl: unknown key; one of bind, allow_anonymous, max_connections, connect_timeout, accept_backlog, authentication, tls, websocket, proxy",
+            "f.toml:7:1  listener.x.ssl: unknown key; one of bind, allow_anonymous, max_connections, connect_timeout, accept_backlog, authentication, accept_rate, max_handshakes, tls, websocket, proxy",
             "f.toml:9:1  sharing.group.name: unknown key; one of match, strategy, key_level",
+        ],
+    ),
+    // How fast clients may come and send.
+    (
+        "[limits]\nmessage_rate = -1\nbyte_rate = 5\nrate_patience = \"2h\"\naddress_ban = \"0s\"\nclient_connects = 1.5\n\
+         overload_drift = \"2m\"\noverload_redirect = \"a\\nb\"\n[listener.a]\nbind = \"[::1]:1\"\naccept_rate = 1000001\n",
+        &[
+            "f.toml:2:16  limits.message_rate: -1 is not allowed; 0 to 1000000000",
+            "f.toml:3:13  limits.byte_rate: 5 has no unit; a whole number with B, KiB, MiB or GiB, 0B to 1024GiB",
+            "f.toml:4:17  limits.rate_patience: 2h is not allowed; 0s to 1h",
+            "f.toml:5:15  limits.address_ban: 0s is not allowed; 1s to 1d",
+            "f.toml:6:19  limits.client_connects: invalid type: floating point `1.5`; a whole number",
+            "f.toml:7:18  limits.overload_drift: 2m is not allowed; 0s to 1m",
+            "f.toml:8:21  limits.overload_redirect: no reference to a server; names of servers, at most 1024 bytes without control characters",
+            "f.toml:11:15  listener.a.accept_rate: 1000001 is not allowed; 0 to 1000000",
         ],
     ),
     // What is spoken.

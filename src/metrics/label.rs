@@ -191,6 +191,8 @@ labels! {
         /// A PUBLISH was refused that only an MQTT 5 client could be told of; `switchboard_publishes_refused_total` says
         /// why.
         PublishRefused = "publish_refused",
+        /// It went on sending faster than it may (0x96).
+        MessageRate = "message_rate",
         /// A quota was used up (0x97).
         QuotaExceeded = "quota_exceeded",
         /// The token that let the client in is over (0xA0).
@@ -227,6 +229,16 @@ labels! {
         ConnectionLimit = "connection_limit",
         /// The listener takes connections from its proxies alone: closed before anything was read.
         NoProxy = "no_proxy",
+        /// As many connections as may be come from its address: closed before anything was read.
+        AddressLimit = "address_limit",
+        /// Its address makes connections too fast: closed before anything was read.
+        AddressRate = "address_rate",
+        /// Too many logins from its address were wrong: closed before anything was read.
+        AddressBanned = "address_banned",
+        /// The client id connects too often (0x9F).
+        Flapping = "flapping",
+        /// The shard cannot serve in time those who are there (0x97, or 0x9F with a reference to another server).
+        Overload = "overload",
         /// The bound on sessions is reached (0x97).
         SessionLimit = "session_limit",
         /// The session would have to be written down, and nothing can be (0x97, 0x83).

@@ -76,6 +76,10 @@ counters! {
         "Network connections accepted.";
     accept_failures: u64, "switchboard_accept_failures_total",
         "Calls to accept that failed, for want of file descriptors for example.";
+    accept_pauses: u64, "switchboard_accept_pauses_total",
+        "Times that connections were left waiting in the kernel, because of a listener's rate or its handshakes.";
+    address_bans: u64, "switchboard_address_bans_total",
+        "Addresses from which nobody is let in for a while, because too many logins were wrong.";
     connections_closed: Tally<CloseReason>, "switchboard_connections_closed_total",
         "Network connections that ended, by reason.";
     connects_accepted: Tally<Version>, "switchboard_connects_accepted_total",
@@ -152,8 +156,12 @@ counters! {
     // The loop
     turns: u64, "switchboard_turns_total",
         "Turns of the shard's loop.";
+    overloads: u64, "switchboard_overloads_total",
+        "Times that the shard became overloaded.";
     reads_paused: u64, "switchboard_reads_paused_total",
         "Times a connection was not read for a while, because what it feeds was full.";
+    rate_pauses: u64, "switchboard_rate_pauses_total",
+        "Times a client was not read for a while, because it was over its rate.";
     mailbox_batches_sent: u64, "switchboard_mailbox_batches_sent_total",
         "Batches handed to other shards.";
     mailbox_messages_sent: u64, "switchboard_mailbox_messages_sent_total",
@@ -191,6 +199,8 @@ counters! {
 gauges! {
     connections: u64, "switchboard_connections",
         "Open network connections.";
+    handshakes: u64, "switchboard_handshakes",
+        "Open network connections whose CONNECT has not come.";
     clients_connected: u64, "switchboard_clients_connected",
         "Clients with a connection whose CONNECT was accepted.";
     sessions: u64, "switchboard_sessions",
@@ -221,6 +231,8 @@ gauges! {
         "Conversations that wait and are not being offered.";
     desk_agents: u64, "switchboard_desk_agents",
         "Agents with a connection.";
+    overload: u64, "switchboard_overload",
+        "1 while the shard lets nobody new in, because it cannot serve in time those who are there.";
     loop_drift_seconds: f64, "switchboard_loop_drift_seconds",
         "How much later than due the loop's last tick came.";
 }

@@ -5,6 +5,7 @@
 //! again in the next turn, after all others, so that one busy client does not starve the rest.
 
 mod accept;
+mod layered;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
@@ -18,14 +19,13 @@ use tokio::io::Interest as TokioInterest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
-use super::socket::{Layer, Scratch, Socket, Then, Written};
+use super::socket::{Scratch, Socket, Written};
 use super::{Loops, Moving, SharedLoops};
 use crate::clock::Clock;
 use crate::message::Millis;
 use crate::metrics::{CloseReason, Handles};
 use crate::protocol::QoS;
 use crate::session::Phase;
-use crate::shard::clients::Client;
 use crate::shard::timers::TICK;
 use crate::shard::{Close, Core, ShardId};
 use crate::sys::Update;
@@ -38,6 +38,10 @@ const READ_BUFFER: usize = 64 * 1024;
 
 /// Events taken in a turn.
 const EVENTS: usize = 1024;
+
+/// How many milliseconds early a tick may be: the timer that wakes an idle loop for it counts from another moment, and a
+/// tick that it misses by one comes with the next, as if the loop had been stuck meanwhile.
+const EARLY: Millis = 5;
 
 /// Rounds of writing in a turn: a drained buffer may be filled again by what waits behind it.
 const ROUNDS: usize = 4;
@@ -69,7 +73,10 @@ pub struct Driver {
     listeners: Vec<Option<TcpListener>>,
     /// Accept again in the next turn: more may be waiting, or no descriptor was left.
     accept_again: bool,
-    accept_failed: bool,
+    /// Accept again with the next tick.
+    accept_later: bool,
+    /// Listeners with so many handshakes under way that no more are let in, a bit each.
+    full: u64,
     sockets: Vec<Option<Socket>>,
     buffer: Box<[u8]>,
     scratch: Scratch,
@@ -121,7 +128,8 @@ impl Driver {
             events: Events::with_capacity(EVENTS),
             listeners: listeners.into_iter().map(Some).collect(),
             accept_again: false,
-            accept_failed: false,
+            accept_later: false,
+            full: 0,
             sockets: Vec::new(),
             buffer: vec![0; READ_BUFFER].into_boxed_slice(),
             scratch: Scratch::default(),
@@ -165,7 +173,7 @@ impl Driver {
                     Some(command) = commands.recv() => self.obey(command)?,
                 }
             }
-            if self.clock.mono() >= self.next_tick {
+            if self.clock.mono() + EARLY >= self.next_tick {
                 self.tick();
                 while let Ok(command) = commands.try_recv() {
                     self.obey(command)?;
@@ -215,10 +223,15 @@ impl Driver {
         self.next_tick = now.mono + TICK;
         self.core.set_now(now);
         self.core.tick();
-        // A listener may have had to leave connections for want of descriptors; no event will say so again.
-        self.accept_again |= std::mem::take(&mut self.accept_failed) && self.stop_at.is_none();
+        // A listener may have had to leave connections waiting; no event will say so again.
+        self.accept_again |= std::mem::take(&mut self.accept_later) && self.stop_at.is_none();
+        self.look_for_room();
         let longest = std::mem::take(&mut self.longest_turn);
         self.handles.ticked(Duration::from_millis(late), Duration::from_millis(longest));
+        let changed = self.core.observe_drift(late.max(longest));
+        if changed {
+            self.next_report = now.mono;
+        }
         self.loops.pulse.beat(usize::from(self.id), now.mono);
         if now.mono >= self.next_report
             && let Some(reach) = self.loops.reach.get(usize::from(self.id))
@@ -229,6 +242,21 @@ impl Driver {
             self.handles.publish(self.core.counters(), &gauges);
             *reach.report.lock() = (self.core.counters().clone(), gauges);
         }
+        if changed {
+            self.tell_overload(late.max(longest));
+        }
+    }
+
+    /// The shard became overloaded, or has caught up.
+    #[cold]
+    fn tell_overload(&self, drift_ms: Millis) {
+        let shard = self.id;
+        if self.core.is_overloaded() {
+            tracing::warn!(shard, drift_ms, "overloaded: new clients are refused");
+        } else {
+            tracing::info!(shard, "no longer overloaded");
+        }
+        self.loops.overload.notify_one();
     }
 
     /// One turn; says how many events it took.
@@ -266,6 +294,7 @@ impl Driver {
                 self.read(key, true);
             }
         }
+        self.look_for_room();
         if std::mem::take(&mut self.accept_again) {
             for number in 0..self.listeners.len() {
                 self.accept(number);
@@ -293,6 +322,9 @@ impl Driver {
                 self.hand_over(moving);
             }
             self.write_dirty();
+            for key in std::mem::take(&mut self.core.effects.failed_logins) {
+                self.login_failed(key);
+            }
             for close in std::mem::take(&mut self.core.effects.close) {
                 self.close(close);
             }
@@ -390,48 +422,6 @@ impl Driver {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) if error.kind() == ErrorKind::Interrupted => self.read_again(key),
             Err(_) => self.gone(key, CloseReason::SocketError),
-        }
-    }
-
-    /// Gives the core what the first bytes of the buffer say in MQTT.
-    fn peel(&mut self, key: u32, count: usize) {
-        // What comes behind a good-bye is read away.
-        let closing = |client: &Client| client.link.phase == Phase::Closing;
-        if self.core.clients.connections.get(key as usize).is_none_or(closing) {
-            return;
-        }
-        let Some(socket) = self.sockets.get_mut(key as usize).and_then(Option::as_mut) else { return };
-        let (Some(layers), Some(bytes)) = (&mut socket.layers, self.buffer.get_mut(..count)) else { return };
-        let then = layers.receive(bytes, &mut socket.stream, &mut self.scratch);
-        if socket.unsent() > 0
-            && let Some(client) = self.core.clients.connections.get_mut(key as usize)
-        {
-            client.blocked = true;
-        }
-        let mqtt = std::mem::take(&mut self.scratch.mqtt);
-        if !mqtt.is_empty() {
-            self.core.receive(key, &mqtt);
-        }
-        self.scratch.mqtt = mqtt;
-        let reason = match then {
-            Then::GoOn => return,
-            Then::Ended => CloseReason::ClientGone,
-            Then::Broken(Layer::Proxy) => CloseReason::ProxyHeader,
-            Then::Broken(Layer::Tls) => CloseReason::Tls,
-            Then::Broken(Layer::WebSocket) => CloseReason::WebSocket,
-        };
-        if self.core.effects.hand_over.iter().any(|moving| moving.connection == key) {
-            return self.end_of_input(key);
-        }
-        self.core.hang_up(key, reason);
-        self.core.effects.close.push(Close { connection: key, linger: true });
-    }
-
-    /// A connection is on its way to another shard, and nothing more comes: that is read there.
-    fn end_of_input(&mut self, key: u32) {
-        let socket = self.sockets.get_mut(key as usize).and_then(Option::as_mut);
-        if socket.is_none_or(|socket| socket.stream.shutdown(std::net::Shutdown::Read).is_err()) {
-            self.gone(key, CloseReason::SocketError);
         }
     }
 
@@ -545,9 +535,9 @@ impl Driver {
     fn gone(&mut self, key: u32, reason: CloseReason) {
         self.core.hang_up(key, reason);
         // Closing takes it off the poll, too.
-        drop(self.sockets.get_mut(key as usize).and_then(Option::take));
+        let socket = self.sockets.get_mut(key as usize).and_then(Option::take);
         if let Some(client) = self.core.clients.connections.get(key as usize) {
-            self.leave(usize::from(client.link.listener));
+            self.leave(usize::from(client.link.listener), socket.and_then(|socket| socket.origin));
         }
         self.core.forget(key);
     }

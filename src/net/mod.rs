@@ -5,6 +5,8 @@
 
 mod doorman;
 mod driver;
+pub mod gate;
+pub mod guard;
 mod listener;
 pub mod proxy;
 mod socket;
@@ -17,6 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use ipnet::IpNet;
 use mio::Waker;
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
 
 pub use doorman::{Doorman, Waiting, work};
 pub use driver::{Command, Driver, Stopped, WAKER};
@@ -93,6 +96,12 @@ pub struct Loops {
     pub doorman: Doorman,
     /// Open connections by listener.
     pub open: Vec<AtomicUsize>,
+    /// How fast connections are let in, by listener.
+    pub gates: Vec<gate::Gate>,
+    /// Where clients come from.
+    pub guard: guard::Guard,
+    /// A shard became overloaded, or has caught up.
+    pub overload: Notify,
     /// Most connections over all listeners.
     pub most: usize,
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use mio::net::TcpStream;
 
+use super::guard::Origin;
 use super::proxy::{self, Header};
 use super::tls::{self, Tls};
 use super::websocket::{self, CloseCode, Terms, WebSocket};
@@ -32,6 +33,8 @@ pub(super) struct Scratch {
 pub(super) struct Socket {
     pub(super) stream: TcpStream,
     pub(super) layers: Option<Box<Layers>>,
+    /// Where it comes from, once that is known and counted by the guard.
+    pub(super) origin: Option<Origin>,
 }
 
 /// What lies between a socket and MQTT, from the wire upwards.

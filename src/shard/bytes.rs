@@ -72,6 +72,10 @@ impl Core {
         self.catch_up();
         let Some(client) = self.clients.connections.get_mut(key as usize) else { return };
         client.paused = false;
+        if client.rated && self.wait_for_rate(key) {
+            return;
+        }
+        let Some(client) = self.clients.connections.get_mut(key as usize) else { return };
         if let Some(partial) = client.partial.take() {
             self.packets(key, &partial, &[]);
         }
@@ -92,10 +96,12 @@ impl Core {
                     match outcome {
                         Ok(()) => {
                             bytes = bytes.get(len..).unwrap_or_default();
-                            if !self.clients.connections.get(key as usize).is_some_and(|c| c.paused) {
+                            let client = self.clients.connections.get(key as usize);
+                            if !client.is_some_and(|c| c.paused | c.rated)
+                                || !self.stops_here(key, (label, len), bytes, behind)
+                            {
                                 continue;
                             }
-                            self.keep(key, bytes, behind);
                             return false;
                         }
                         Err(stop) => stop,
@@ -133,6 +139,18 @@ impl Core {
             }
             return false;
         }
+    }
+
+    /// A packet was run of a client that is not to be read or has a rate. `true`: nothing behind it may be run.
+    #[cold]
+    #[inline(never)]
+    fn stops_here(&mut self, key: u32, ran: (PacketLabel, usize), bytes: &[u8], behind: &[u8]) -> bool {
+        match self.hold_to_rate(key, ran) {
+            Ok(false) => return false,
+            Ok(true) => self.keep(key, bytes, behind),
+            Err(end) => self.end(key, end),
+        }
+        true
     }
 
     /// Keeps what cannot be run yet.

@@ -59,6 +59,8 @@ impl Core {
             desk_waiting,
             desk_agents,
             connections: self.clients.connections.len() as u64,
+            handshakes: self.handshakes.total() as u64,
+            overload: u64::from(self.is_overloaded()),
             sessions: self.clients.sessions.len() as u64,
             retained_messages: self.retained.len() as u64,
             retained_bytes: self.retained.bytes() as u64,

@@ -40,8 +40,10 @@ pub struct Client {
     pub blocked: bool,
     /// Nothing is written before CONNACK may leave, because its session is not durable yet.
     pub corked: bool,
-    /// Not read, because what it feeds is full.
+    /// Not read, because what it feeds is full or it is over its rate.
     pub paused: bool,
+    /// There is a bound on how fast it may send.
+    pub rated: bool,
     /// Not read, because it does not read the answers to what it sends.
     pub unread: bool,
     /// To be read again in the next turn, whatever the poll says.

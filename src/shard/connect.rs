@@ -49,7 +49,13 @@ impl Refusal {
     }
 }
 
-/// Bytes of a refusing CONNACK besides those of its reason string, at most.
+const TOO_OFTEN: Refusal = Refusal::new(
+    ReasonCode::CONNECTION_RATE_EXCEEDED,
+    RefuseReason::Flapping,
+    "this client identifier connects too often",
+);
+
+/// Bytes of a refusing CONNACK besides those of its reason string and its reference to another server, at most.
 const CONNACK_ROOM: usize = 16;
 
 impl Core {
@@ -114,6 +120,9 @@ impl Core {
                 .into());
         }
         let owner = owner(self.principal(key).map(|one| &**one));
+        if assigned.is_none() && !self.comes_seldom(client_id) {
+            return Err(self.refuse(key, connect, &TOO_OFTEN).into());
+        }
         let mark = self.clients.ledger.mark();
         let found = self.clients.find(client_id);
         let theirs =
@@ -183,6 +192,14 @@ impl Core {
             let code = ReasonCode::SERVER_UNAVAILABLE;
             return Err(Refusal::new(code, RefuseReason::Draining, "shutting down"));
         }
+        // Another shard may have time for its clients.
+        if self.is_overloaded() && self.exchange.home(connect.client_id) == self.id {
+            let code = match settings.limits.overload.redirect.as_str() {
+                "" => ReasonCode::QUOTA_EXCEEDED,
+                _ => ReasonCode::CONNECTION_RATE_EXCEEDED,
+            };
+            return Err(Refusal::new(code, RefuseReason::Overload, "the server is busy"));
+        }
         if connect.client_id.len() > settings.limits.max_client_id_bytes {
             let code = ReasonCode::CLIENT_IDENTIFIER_NOT_VALID;
             return Err(Refusal::new(
@@ -222,10 +239,19 @@ impl Core {
 
     fn refuse(&mut self, key: u32, connect: &Connect<'_>, refusal: &Refusal) -> End {
         self.clients.counters.connects_refused.bump(refusal.why);
+        if matches!(refusal.why, RefuseReason::NotAuthorized | RefuseReason::BadCredentials) {
+            self.effects.failed_logins.push(key);
+        }
         // [MQTT-3.2.2-19]
         let most = connect.properties.maximum_packet.unwrap_or(u32::MAX) as usize;
-        let reason_string = Some(refusal.text).filter(|text| text.len() + CONNACK_ROOM <= most);
-        let properties = ConnAckProperties { reason_string, ..ConnAckProperties::default() };
+        let elsewhere = self.exchange.settings.limits.overload.redirect.as_str();
+        let server_reference = Some(elsewhere)
+            .filter(|_| refusal.why == RefuseReason::Overload)
+            .filter(|to| !to.is_empty() && to.len() + CONNACK_ROOM <= most);
+        let taken = server_reference.map_or(0, str::len) + CONNACK_ROOM;
+        let reason_string = Some(refusal.text).filter(|text| text.len() + taken <= most);
+        let properties =
+            ConnAckProperties { reason_string, server_reference, ..ConnAckProperties::default() };
         let connack = ConnAck { session_present: false, reason: refusal.code, properties };
         self.clients.send(key, PacketLabel::ConnAck, |out| connack.encode(connect.version, out));
         End::silent(CloseReason::Refused)
@@ -303,6 +329,8 @@ impl Core {
             ledger.session(state, self.clients.now);
         }
         let Some(client) = self.clients.connections.get_mut(key as usize) else { return };
+        client.rated = self.rates.are_set();
+        self.handshakes.end(client.link.listener);
         let link = &mut client.link;
         link.session = session;
         link.phase = Phase::Open;

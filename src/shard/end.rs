@@ -84,6 +84,9 @@ impl Core {
         if client.link.phase == Phase::Closing {
             return;
         }
+        if client.link.phase == Phase::Connecting {
+            self.handshakes.end(client.link.listener);
+        }
         client.link.phase = Phase::Closing;
         client.partial = None;
         client.link.rare = None;

@@ -22,16 +22,20 @@ mod encoding;
 mod end;
 pub mod errands;
 mod explain;
+mod flapping;
 mod floors;
 mod group;
+mod handshakes;
 pub mod interest;
 pub mod ledger;
 mod lookups;
 pub mod mailbox;
 pub mod outbuf;
+mod overload;
 mod post;
 pub mod publish;
 mod pump;
+pub mod rate;
 mod records;
 mod replay;
 pub mod restore;
@@ -58,7 +62,7 @@ use crate::desk::Routing;
 use crate::message::Message;
 use crate::metrics::{CloseReason, Counters};
 use crate::protocol::ReasonCode;
-use crate::session::Connection;
+use crate::session::{Connection, Phase};
 use crate::store::{Health, Store};
 use crate::topic::SubscriptionIndex;
 use clients::{Client, Clients};
@@ -144,6 +148,11 @@ impl Exchange {
         (self.place.hash_one(what) % self.mailboxes.len() as u64) as ShardId
     }
 
+    /// Stands for a client where its id is too long to be kept.
+    fn home_hash(&self, client_id: &str) -> u64 {
+        self.place.hash_one(client_id)
+    }
+
     fn shards(&self) -> ShardId {
         self.mailboxes.len() as ShardId
     }
@@ -160,6 +169,8 @@ pub struct Effects {
     pub resume: Vec<u32>,
     /// Clients of whom somebody has to say who they are: [`Core::answered`] takes the answers.
     pub ask: Vec<access::Question>,
+    /// Connections whose login was wrong: where they come from is to be watched.
+    pub failed_logins: Vec<u32>,
 }
 
 /// A connection that is over.
@@ -222,6 +233,10 @@ pub struct Core {
     retained: Retained,
     deadlines: Deadlines,
     timers: Wheel,
+    rates: rate::Rates,
+    handshakes: handshakes::Handshakes,
+    flapping: flapping::Flapping,
+    overload: overload::Overload,
     outgoing: Vec<Batch>,
     spare: Vec<Batch>,
     /// Mailboxes that were full when this turn began.
@@ -279,6 +294,10 @@ impl Core {
             retained: Retained::new(exchange.settings.retained.cache / exchange.mailboxes.len()),
             deadlines: Deadlines::default(),
             timers: Wheel::new(now.mono),
+            rates: rate::Rates::new(&exchange.settings.limits.rate),
+            handshakes: handshakes::Handshakes::default(),
+            flapping: flapping::Flapping::new(&exchange.settings.limits.guard),
+            overload: overload::Overload::new(&exchange.settings.limits.overload),
             outgoing: exchange.mailboxes.iter().map(|_| Batch::default()).collect(),
             spare: Vec::new(),
             full: 0,
@@ -342,10 +361,12 @@ impl Core {
             blocked: false,
             corked: false,
             paused: false,
+            rated: false,
             unread: false,
             again: false,
         };
         let key = self.clients.connections.insert(client) as u32;
+        self.handshakes.begin(listener);
         let wait =
             self.exchange.settings.listener(listener).map_or(0, |l| l.connect_timeout.as_millis() as u64);
         self.timers.arm(Timer::new(Kind::Connection, key, number), now.mono + wait);
@@ -356,6 +377,12 @@ impl Core {
     pub fn forget(&mut self, key: u32) {
         if let Some(mut client) = self.clients.connections.try_remove(key as usize) {
             client.out.release(&mut self.clients.pool);
+            if client.link.phase == Phase::Connecting {
+                self.handshakes.end(client.link.listener);
+            }
+            if client.rated {
+                self.rates.forget(key);
+            }
         }
     }
 

@@ -25,6 +25,9 @@ const REPLAYS: usize = 1024;
 /// Pages of wildcard filters that are filled in one turn.
 const WALKS: usize = 32;
 
+/// How much less of both is done in a turn of a shard that is overloaded.
+const SLOWER: usize = 16;
+
 fn is_exact(filter: &str) -> bool {
     !filter.bytes().any(|b| b == b'+' || b == b'#')
 }
@@ -83,14 +86,15 @@ impl Core {
         // see `tell_new_subscribers`.
         fence(Ordering::SeqCst);
         self.catch_up();
+        let slower = if self.is_overloaded() { SLOWER } else { 1 };
         let mut walks = 0;
-        for _ in 0..self.replaying.len().min(REPLAYS) {
+        for _ in 0..self.replaying.len().min(REPLAYS / slower) {
             let Some(session) = self.replaying.pop_front() else { return };
             if let Some(replay) = self.replay_of(session) {
                 replay.listed = false;
                 walks += usize::from(self.replay(session));
             }
-            if walks == WALKS {
+            if walks >= WALKS / slower {
                 return;
             }
         }

@@ -23,6 +23,7 @@ impl Core {
                 match timer.kind() {
                     Kind::Connection => self.look_at_connection(timer),
                     Kind::Session => self.look_at_session(timer),
+                    Kind::Rate => self.look_at_rate(timer),
                 }
             }
         }

@@ -13,7 +13,7 @@ const SLOTS: usize = 1024;
 /// What an entry points at: a slab key, and which arming this is. Every session that expires has one: eight bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timer {
-    /// Slab key, with [`Timer::SESSION`] if it is that of a session.
+    /// Slab key, with what it is looked at for in the two highest bits.
     place: u32,
     /// What the thing under that key must still hold as its timer.
     pub number: u32,
@@ -21,22 +21,31 @@ pub struct Timer {
 
 impl Timer {
     const SESSION: u32 = 1 << 31;
+    const RATE: u32 = 1 << 30;
 
     /// Points at the thing under a slab key.
     pub fn new(kind: Kind, key: u32, number: u32) -> Self {
-        debug_assert!(key < Self::SESSION);
-        let kind = if kind == Kind::Session { Self::SESSION } else { 0 };
+        debug_assert!(key < Self::RATE);
+        let kind = match kind {
+            Kind::Connection => 0,
+            Kind::Session => Self::SESSION,
+            Kind::Rate => Self::RATE,
+        };
         Self { place: key | kind, number }
     }
 
-    /// Which slab.
+    /// Which slab, and what for.
     pub fn kind(self) -> Kind {
-        if self.place & Self::SESSION == 0 { Kind::Connection } else { Kind::Session }
+        match self.place & (Self::SESSION | Self::RATE) {
+            0 => Kind::Connection,
+            Self::RATE => Kind::Rate,
+            _ => Kind::Session,
+        }
     }
 
     /// Slab key.
     pub fn key(self) -> u32 {
-        self.place & !Self::SESSION
+        self.place & !(Self::SESSION | Self::RATE)
     }
 }
 
@@ -47,6 +56,8 @@ pub enum Kind {
     Connection,
     /// Session expiry and will delay.
     Session,
+    /// The end of a pause of a connection that was over its rate.
+    Rate,
 }
 
 /// The wheel. Times past its reach are looked at when it comes round and put in again.

@@ -67,6 +67,11 @@ impl Own {
         Client::dial_at(self.addr, version)
     }
 
+    /// Where it listens.
+    pub fn socket_address(&self) -> SocketAddr {
+        self.addr
+    }
+
     /// The same without a client around it.
     pub fn socket(&self) -> TcpStream {
         TcpStream::connect(self.addr).expect("the broker accepts connections")
